@@ -1,0 +1,64 @@
+"""Entry point: commands are found here, their work is imported when they run."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated, Optional
+
+import typer
+
+import finseek
+from finseek.cli import backtest, manifest, prices, run, theses
+
+app = typer.Typer(
+    name="finseek",
+    help="Fine-tune DeepSeek-V3-class models on dated financial theses, and test honestly whether they can trade.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for module in (run, theses, prices, backtest, manifest):
+    module.register(app)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"finseek {finseek.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    context: typer.Context,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but results and errors.")] = False,
+    version: Annotated[
+        Optional[bool], typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")  # noqa: UP045
+    ] = None,
+) -> None:
+    context.obj = {"quiet": quiet, "debug": debug}
+
+
+def main() -> None:
+    """Run the command line; every error raised on purpose is one line and an exit code."""
+    from finseek.core.errors import FinseekError
+
+    try:
+        app()
+    except FinseekError as error:
+        if "--debug" in sys.argv:
+            raise
+        print(f"finseek: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("finseek: interrupted", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+
+
+if __name__ == "__main__":
+    main()

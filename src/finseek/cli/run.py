@@ -1,0 +1,141 @@
+"""``finseek run``, its stages by name, ``finseek demo`` and ``finseek init``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+
+if TYPE_CHECKING:
+    from finseek.pipeline.config import LoadedConfig
+
+ConfigArgument = Annotated[Path, typer.Argument(help="YAML config.")]
+SetOption = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Override a value; may be given several times."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+STAGE_COMMANDS = {
+    "train": "Train the model of a config; earlier stages are run if they must be.",
+    "evaluate": "Score the test split with the trained model.",
+    "report": "Write report.html and report.json of a run.",
+}
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the application."""
+    app.command("demo")(demo)
+    app.command("run")(run)
+    app.command("init")(init)
+    for stage, text in STAGE_COMMANDS.items():
+        app.command(stage, help=text)(_until(stage))
+
+
+def load(config: Path | None, assignments: list[str] | None) -> LoadedConfig:
+    """The config with .env and the environment applied: the one place that reads them."""
+    from finseek.pipeline.config import load_config
+    from finseek.pipeline.overrides import read_dotenv
+
+    return load_config(config, assignments or (), {**read_dotenv(Path(".env")), **os.environ})
+
+
+def demo(
+    out: Annotated[Path, typer.Option("--out", help="Folder that holds the run.")] = Path("runs"),
+    seed: Annotated[int, typer.Option(help="Seed of market, theses and model.")] = 0,
+    alpha: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option(help="Strength of the planted signal; 0 makes a market without any."),
+    ] = None,
+    assignments: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """The embedded example, end to end: a made-up market, theses on it, a tiny DeepSeek-V3, a report.
+
+    Example: finseek demo --alpha 0 --out nothing-to-find
+    """
+    from finseek.cli.summary import print_summary
+    from finseek.cli.terminal import TerminalProgress, say
+    from finseek.pipeline import demo as embedded
+    from finseek.pipeline import run as run_stages
+
+    loaded = embedded.prepare(out, seed=seed, alpha=alpha, assignments=tuple(assignments or ()))
+    progress = TerminalProgress()
+    result = run_stages(loaded, progress=progress, say=lambda line: (progress.finish(), say(line))[1])
+    progress.finish()
+    print_summary(result, as_json=as_json)
+
+
+def run(
+    context: typer.Context,
+    config: ConfigArgument,
+    first: Annotated[Optional[str], typer.Option("--from", metavar="STAGE", help="Begin with this stage.")] = None,  # noqa: UP045
+    last: Annotated[Optional[str], typer.Option("--until", metavar="STAGE", help="End with this stage.")] = None,  # noqa: UP045
+    skip: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option("--skip", metavar="STAGE", help="Leave out a stage; may be given several times."),
+    ] = None,
+    smoke: Annotated[bool, typer.Option("--smoke", help="Few rows, ten steps: does everything hold together?")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the config, say what would run.")] = False,
+    assignments: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Run the stages of a config: theses prices split samples train evaluate backtest audit report.
+
+    A stage whose code, config part and inputs are unchanged is not run again. Paths in a config are
+    relative to the folder in which the command is given.
+
+    Example: finseek run configs/theses-cpu.yaml --set theses.source=my/theses --set prices.source=my/prices.parquet
+    """
+    from finseek.cli.summary import print_plan, print_summary
+    from finseek.cli.terminal import TerminalProgress, say
+    from finseek.pipeline import run as run_stages
+    from finseek.pipeline import smoke_test
+    from finseek.pipeline.run import plan_run
+
+    loaded = load(config, assignments)
+    if smoke:
+        loaded = smoke_test(loaded)
+    if dry_run:
+        print_plan(plan_run(loaded, first=first, last=last, skip=skip or ()), as_json=as_json)
+        return
+    quiet = bool(context.obj and context.obj["quiet"])
+    progress = TerminalProgress()
+
+    def tell(line: str) -> None:
+        progress.finish()
+        if not quiet:
+            say(line)
+
+    result = run_stages(
+        loaded,
+        first=first,
+        last=last,
+        skip=skip or (),
+        say=tell,
+        **({} if quiet else {"progress": progress}),
+    )
+    progress.finish()
+    print_summary(result, as_json=as_json)
+
+
+def _until(stage: str) -> Callable[..., None]:
+    def command(
+        context: typer.Context, config: ConfigArgument, assignments: SetOption = None, as_json: JsonOption = False
+    ) -> None:
+        run(context, config, last=stage, assignments=assignments, as_json=as_json)
+
+    return command
+
+
+def init(folder: Annotated[Path, typer.Argument(help="New or empty folder.")]) -> None:
+    """Write a commented config, .env.example and the folders for your own theses and prices.
+
+    Example: finseek init my-study
+    """
+    from finseek.pipeline.scaffold import write_scaffold
+
+    for path in write_scaffold(folder):
+        print(path)

@@ -1,0 +1,87 @@
+"""The terminal: progress on standard error, results on standard output."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TextIO
+
+QUIET_SECONDS_BETWEEN_LINES = 15.0
+REDRAWS_PER_SECOND = 10.0
+
+
+def say(line: str) -> None:
+    """One line for people, on standard error."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def print_json(value: Any) -> None:
+    """A result for machines, on standard output."""
+    print(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+
+
+def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """A result for people, on standard output."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", header_style="bold")
+    for place, column in enumerate(columns):
+        table.add_column(column, justify="left" if place == 0 else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*(str(cell) for cell in row))
+    Console().print(table)
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+class TerminalProgress:
+    """Long work as one line that redraws itself on a terminal, as a plain line now and then elsewhere."""
+
+    def __init__(self, stream: TextIO = sys.stderr, clock: Callable[[], float] = time.monotonic) -> None:
+        self._stream = stream
+        self._clock = clock
+        self._redraws = stream.isatty()
+        self._label: str | None = None
+        self._begin = self._shown = 0.0
+        self._first = 0.0
+
+    def __call__(self, label: str, done: float, total: float | None, unit: str) -> None:
+        """See :class:`finseek.core.progress.Progress`."""
+        now = self._clock()
+        if label != self._label:
+            self.finish()
+            self._label, self._begin, self._first, self._shown = label, now, done, now - 1.0
+            if not self._redraws:
+                self._shown = now
+        complete = total is not None and done >= total
+        wait = 1.0 / REDRAWS_PER_SECOND if self._redraws else QUIET_SECONDS_BETWEEN_LINES
+        if now - self._shown < wait and not (complete and self._redraws):
+            return
+        self._shown = now
+        spent = now - self._begin
+        rate = (done - self._first) / spent if spent > 0 else 0.0
+        text = f"  {label}: {done:,.0f}"
+        if total is not None:
+            text += f" of {total:,.0f} {unit} ({done / total:.0%})" if total else f" {unit}"
+        else:
+            text += f" {unit}"
+        if rate > 0:
+            text += f", {rate:,.1f} {unit}/s"
+            if total is not None and not complete:
+                text += f", {_duration((total - done) / rate)} to go"
+        self._stream.write(f"\r\x1b[K{text}" if self._redraws else f"{text}\n")
+        self._stream.flush()
+
+    def finish(self) -> None:
+        """End the line that redraws itself."""
+        if self._redraws and self._label is not None:
+            self._stream.write("\r\x1b[K")
+            self._stream.flush()
+        self._label = None

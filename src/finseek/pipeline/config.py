@@ -1,0 +1,198 @@
+"""The config of a run: the parts of the packages, assembled and checked against each other."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+import yaml
+from pydantic import BaseModel, Field, ValidationError
+
+from finseek.backtest.options import BacktestOptions
+from finseek.core.errors import ConfigError
+from finseek.core.options import Options
+from finseek.evaluate.options import EvaluateOptions
+from finseek.market.options import PricesOptions, SnapshotOptions
+from finseek.pipeline.overrides import Override, apply_overrides, from_arguments, from_environment
+from finseek.report.options import ReportOptions
+from finseek.samples.options import PromptOptions
+from finseek.theses.options import SplitOptions, ThesesOptions
+from finseek.train.options import ModelOptions, ParallelOptions, TrackingOptions, TrainOptions
+
+
+class RunOptions(Options):
+    """Name, seed and place of a run."""
+
+    name: str = Field("run", pattern=r"^[\w][\w.-]*$", description="name of the run and of its folder")
+    seed: int = Field(0, ge=0, description="seed of everything random in the run")
+    output_dir: Path = Field(Path("runs"), description="folder that holds the run folders")
+
+
+class ThesesSection(ThesesOptions):
+    """Where the theses come from, and an optional second place for all.jsonl."""
+
+    jsonl_output: Path | None = Field(None, description="also copy all.jsonl to this file")
+
+
+class PromptSection(PromptOptions):
+    """What the model reads and answers: the prompt, its market snapshot, its exports."""
+
+    snapshot: SnapshotOptions = Field(default_factory=SnapshotOptions, description="the numbers of the prompt")
+    nemo_dataset_dir: Path | None = Field(None, description="also copy the samples to this folder as NeMo JSONL")
+    hf_dataset_dir: Path | None = Field(None, description="also write a Hugging Face dataset to this folder")
+
+
+class Config(Options):
+    """Everything that decides a run."""
+
+    run: RunOptions = Field(default_factory=RunOptions)
+    theses: ThesesSection = Field(default_factory=ThesesSection)
+    prices: PricesOptions = Field(default_factory=PricesOptions)
+    split: SplitOptions | None = None
+    prompt: PromptSection = Field(default_factory=PromptSection)
+    model: ModelOptions = Field(default_factory=ModelOptions)
+    train: TrainOptions = Field(default_factory=TrainOptions)
+    parallel: ParallelOptions = Field(default_factory=ParallelOptions)
+    evaluate: EvaluateOptions = Field(default_factory=EvaluateOptions)
+    backtest: BacktestOptions = Field(default_factory=BacktestOptions)
+    report: ReportOptions = Field(default_factory=ReportOptions)
+    tracking: TrackingOptions = Field(default_factory=TrackingOptions)
+
+    def part(self, section: str) -> Any:
+        """One section as JSON-able data; None where it is absent."""
+        value = getattr(self, section)
+        return None if value is None else value.model_dump(mode="json")
+
+    def to_json(self) -> dict[str, Any]:
+        """The whole config as JSON-able data."""
+        return self.model_dump(mode="json")
+
+
+@dataclass(frozen=True)
+class LoadedConfig:
+    """A config and where it came from."""
+
+    config: Config
+    source: Path | None
+    overrides: tuple[Override, ...]
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """YAML without silently repeated keys."""
+
+
+def _mapping_of_unique_keys(loader: _UniqueKeyLoader, node: yaml.MappingNode) -> dict[Any, Any]:
+    seen: dict[Any, int] = {}
+    for key_node, _ in node.value:
+        key = loader.construct_object(key_node)
+        line = key_node.start_mark.line + 1
+        if key in seen:
+            raise ConfigError(f"key {key!r} stands on line {seen[key]} and again on line {line}: keep one of them")
+        seen[key] = line
+    return loader.construct_mapping(node, deep=True)
+
+
+_UniqueKeyLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping_of_unique_keys)
+
+
+def load_config(
+    path: Path | None, assignments: Iterable[str] = (), environment: Mapping[str, str] | None = None
+) -> LoadedConfig:
+    """Read, override and validate a config as a whole.
+
+    Args:
+        path: YAML file; None stands for an empty one.
+        assignments: ``section.key=value`` texts, strongest.
+        environment: variables that may override keys (none by default: the caller decides what is read).
+
+    Raises:
+        ConfigError: on one line, with key, value, rule and remedy.
+    """
+    tree = _read_yaml(path) if path else {}
+    overrides = (*from_environment(environment or {}), *from_arguments(assignments))
+    return LoadedConfig(validate_config(apply_overrides(tree, overrides)), path, overrides)
+
+
+def validate_config(tree: Mapping[str, Any]) -> Config:
+    """Build the config from plain data, or say the first thing that is wrong with it."""
+    try:
+        document = orjson.dumps(tree, option=orjson.OPT_NON_STR_KEYS)
+    except TypeError as error:
+        raise ConfigError(f"the config holds a value that is no text, number, date or list ({error})") from None
+    try:
+        return Config.model_validate_json(document)
+    except ValidationError as error:
+        raise ConfigError(_explain(error)) from None
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(f"config {path} does not exist: give a file, or make one with `finseek init DIR`") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"config {path} cannot be read as UTF-8 text ({error})") from None
+    try:
+        tree = yaml.load(text, Loader=_UniqueKeyLoader)
+    except ConfigError as error:
+        raise ConfigError(f"config {path}: {error}") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"config {path} is no valid YAML: {error}") from None
+    if tree is None:
+        return {}
+    if not isinstance(tree, dict):
+        raise ConfigError(f"config {path} holds a {type(tree).__name__}; it must hold sections such as `theses:`")
+    return {str(key): value if value is not None else {} for key, value in tree.items()}
+
+
+def _explain(error: ValidationError) -> str:
+    """The first problem on one line: key, value, rule, nearest valid key."""
+    problems = error.errors(include_url=False)
+    first = problems[0]
+    key = ".".join(str(step) for step in first["loc"])
+    more = f" ({len(problems) - 1} more problems in the config)" if len(problems) > 1 else ""
+    if first["type"] == "extra_forbidden":
+        valid = list(valid_keys(first["loc"][:-1]))
+        near = difflib.get_close_matches(str(first["loc"][-1]), valid, n=1, cutoff=0.5)
+        elsewhere = [full for full in _all_keys(Config) if full.split(".")[-1] == first["loc"][-1]]
+        hint = (near or elsewhere or [f"one of {', '.join(valid)}"])[0]
+        return f"config key {key} is unknown; the nearest valid key is {hint}{more}"
+    if first["type"] == "missing":
+        return f"config key {key} is missing and has no default: add it{more}"
+    message = first["msg"].removeprefix("Value error, ")
+    return f"config key {key} is {json.dumps(first['input'], default=str)[:80]}: {message}{more}"
+
+
+def valid_keys(location: Iterable[str | int]) -> Iterator[str]:
+    """Names of the keys at a place in the config."""
+    model: type[BaseModel] | None = Config
+    for step in location:
+        field = model.model_fields.get(str(step)) if model else None
+        model = _model_of(field.annotation) if field else None
+    yield from model.model_fields if model else ()
+
+
+def _model_of(annotation: Any) -> type[BaseModel] | None:
+    for candidate in (annotation, *getattr(annotation, "__args__", ())):
+        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+            return candidate
+    return None
+
+
+def _all_keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        inner = _model_of(field.annotation)
+        if inner:
+            yield from _all_keys(inner, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON schema of the config."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Config.model_json_schema()}

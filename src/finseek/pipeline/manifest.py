@@ -1,0 +1,115 @@
+"""The manifest: everything a reviewer needs to check a run, and the check."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+import finseek
+from finseek.core.artifacts import sha256_file, sha256_json, write_json
+from finseek.core.errors import ArtifactError, InputError
+
+FORMAT = 1
+PACKAGES = (
+    "finseek numpy polars lxml msgspec orjson pydantic tokenizers torch transformers safetensors lightning peft trl "
+    "nemo-automodel scikit-learn arch numba"
+).split()
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that does not agree with the manifest."""
+
+    path: str
+    problem: str
+
+
+def describe_code() -> dict[str, Any]:
+    """Version of finseek, and the git commit with its dirtiness where it runs from a checkout."""
+    here = Path(finseek.__file__).resolve().parent
+
+    def git(*arguments: str) -> str | None:
+        try:
+            done = subprocess.run(["git", "-C", str(here), *arguments], capture_output=True, text=True, timeout=10)
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    tracked = git("ls-files", "--error-unmatch", "__init__.py") is not None
+    return {
+        "version": finseek.__version__,
+        "git_commit": git("rev-parse", "HEAD") if tracked else None,
+        "git_dirty": bool(git("status", "--porcelain", "--", str(here))) if tracked else None,
+    }
+
+
+def describe_environment() -> dict[str, Any]:
+    """Python, machine and the versions of the packages that decide numbers."""
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            versions[package] = None
+    return {
+        "python": sys.version.split()[0],
+        "platform": platform.platform(),
+        "machine": platform.machine(),
+        "cpus": os.cpu_count(),
+        "packages": versions,
+    }
+
+
+def write_manifest(path: Path, body: Mapping[str, Any]) -> None:
+    """Write the manifest with a hash of its own content."""
+    content = {"format": FORMAT, **body}
+    write_json(path, {**content, "sha256": sha256_json(content)})
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """Read a manifest and check its own hash.
+
+    Raises:
+        InputError: if there is none.
+        ArtifactError: if it is no manifest or was altered.
+    """
+    if not path.is_file():
+        raise InputError(f"{path} does not exist: the run has not ended, or this is no run folder")
+    try:
+        content: dict[str, Any] = orjson.loads(path.read_bytes())
+        claimed = content.pop("sha256")
+    except (orjson.JSONDecodeError, KeyError, AttributeError, TypeError) as error:
+        raise ArtifactError(f"{path} is damaged ({error}): the run must be made again") from None
+    if sha256_json(content) != claimed:
+        raise ArtifactError(f"{path} was altered: its content does not have the hash that it states")
+    return content
+
+
+def verify_manifest(run: Path) -> Iterator[Finding]:
+    """Recompute every hash of a run folder and yield what does not agree.
+
+    Raises:
+        InputError, ArtifactError: if the manifest itself cannot be trusted.
+    """
+    manifest = read_manifest(run / "manifest.json")
+    for name, record in sorted(manifest["artifacts"].items()):
+        file = run / name
+        if not file.is_file():
+            yield Finding(name, "is missing")
+        elif file.stat().st_size != record["bytes"]:
+            yield Finding(name, f"has {file.stat().st_size} bytes, the manifest says {record['bytes']}")
+        elif sha256_file(file) != record["sha256"]:
+            yield Finding(name, f"has another content than SHA-256 {record['sha256']}")
+    for name, record in sorted(manifest["inputs"].items()):
+        source = Path(record["path"])
+        if source.is_file() and sha256_file(source) != record["sha256"]:
+            yield Finding(f"input {name}", f"{source} is no longer the file that the run read")
