@@ -79,7 +79,7 @@ def test_sharpe_of_a_constant_series_is_undefined():
 def test_a_paired_difference_uses_the_same_sessions_on_both_sides():
     rng = np.random.default_rng(2)
     base = np.stack([rng.normal(size=80), np.ones(80)], axis=1)
-    better = base + [0.25, 0]
+    better = base + np.array([0.25, 0])
     counts = stats.resample_counts(stats.stationary_bootstrap(80, 5, 500, rng))
     found = stats.paired_difference(better, base, stats.mean_of, counts)
     assert [found.low, found.high] == pytest.approx([0.25, 0.25], rel=1e-9)
