@@ -1,0 +1,126 @@
+"""Multi-head latent attention (arXiv 2405.04434, section 2.1; 2412.19437, equations 1 to 11).
+
+    B batch   T tokens   S tokens attended to   D hidden   H heads
+    R rank of the latent c^KV   n, r, v widths of a head: without rotation, rotary, value
+
+All heads read keys and values from one latent c^KV (R numbers a token) and one rotary key k^R (r numbers):
+
+    k_h = [W^UK_h c^KV ; k^R]     v_h = W^UV_h c^KV     o_h = softmax(s · q_h k_hᵀ) v_h
+
+Two forms give the same numbers. *Expanded*, for training and prompts, computes k and v of every head. *Absorbed*, for
+decoding, uses q_hᵀ (W^UK_h c) = (W^UK_hᵀ q_h)ᵀ c, so that attention runs on the cached latents themselves.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from finseek.model.config import DeepSeekConfig
+from finseek.model.norm import RMSNorm
+from finseek.model.rope import rotate, softmax_scale
+
+LATENT_EPS = 1e-6  # DeepSeek's code fixes it for the two latent norms, whatever rms_norm_eps says
+
+
+class LatentCache(Protocol):
+    """What one layer keeps of the tokens that it has seen."""
+
+    def append(self, latents: Tensor) -> Tensor:
+        """Store the latents [c^KV ; k^R] of new tokens (B, T, R+r); return those of all (B, S, R+r)."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no token was seen before this call."""
+
+
+class MultiHeadLatentAttention(nn.Module):
+    """MLA, with a low-rank query (`q_lora_rank`) or a plain one."""
+
+    def __init__(self, config: DeepSeekConfig) -> None:
+        super().__init__()
+        D, H, R, bias = config.hidden_size, config.num_attention_heads, config.kv_lora_rank, config.attention_bias
+        self.n, self.r, self.v, self.R = config.qk_nope_head_dim, config.qk_rope_head_dim, config.v_head_dim, R
+        if config.q_lora_rank is None:
+            self.q_proj = nn.Linear(D, H * (self.n + self.r), bias=False)
+        else:
+            self.q_a_proj = nn.Linear(D, config.q_lora_rank, bias=bias)
+            self.q_a_layernorm = RMSNorm(config.q_lora_rank, LATENT_EPS)
+            self.q_b_proj = nn.Linear(config.q_lora_rank, H * (self.n + self.r), bias=False)
+        self.kv_a_proj_with_mqa = nn.Linear(D, R + self.r, bias=bias)
+        self.kv_a_layernorm = RMSNorm(R, LATENT_EPS)
+        self.kv_b_proj = nn.Linear(R, H * (self.n + self.v), bias=False)
+        self.o_proj = nn.Linear(H * self.v, D, bias=bias)
+        self.has_query_rank = config.q_lora_rank is not None
+        self.scale = softmax_scale(config)
+
+    def forward(
+        self, x: Tensor, phasor: Tensor, mask: Tensor | None = None, cache: LatentCache | None = None
+    ) -> Tensor:
+        """Attend.
+
+        Args:
+            x: (B, T, D).
+            phasor: rotation of each token, complex (B or 1, T, r/2).
+            mask: who may be attended to, bool (B, 1, T, S); None is causal over these T tokens.
+            cache: the layer's earlier tokens; this call's are added to it.
+
+        Returns:
+            (B, T, D).
+        """
+        q_nope, q_rope = self.queries(x, phasor)
+        latents = self.latents(x, phasor)
+        decoding = cache is not None and not cache.is_empty
+        if cache is not None:
+            latents = cache.append(latents)
+        attend = self.absorbed if decoding else self.expanded
+        return self.o_proj(attend(q_nope, q_rope, latents, mask).flatten(-2))
+
+    def queries(self, x: Tensor, phasor: Tensor) -> tuple[Tensor, Tensor]:
+        """q^C and the rotated q^R of every head: (B, T, H, n) and (B, T, H, r)."""
+        q = self.q_b_proj(self.q_a_layernorm(self.q_a_proj(x))) if self.has_query_rank else self.q_proj(x)
+        q_nope, q_rope = q.unflatten(-1, (-1, self.n + self.r)).split([self.n, self.r], dim=-1)
+        return q_nope, rotate(q_rope, phasor[:, :, None])
+
+    def latents(self, x: Tensor, phasor: Tensor) -> Tensor:
+        """What the cache holds of a token, [c^KV ; rotated k^R]: (B, T, R+r)."""
+        c, k_rope = self.kv_a_proj_with_mqa(x).split([self.R, self.r], dim=-1)
+        return torch.cat([self.kv_a_layernorm(c), rotate(k_rope, phasor)], dim=-1)
+
+    def expanded(self, q_nope: Tensor, q_rope: Tensor, latents: Tensor, mask: Tensor | None) -> Tensor:
+        """Attention on the keys and values of every head: -> (B, T, H, v)."""
+        c, k_rope = latents.split([self.R, self.r], dim=-1)
+        k_nope, v = self.kv_b_proj(c).unflatten(-1, (-1, self.n + self.v)).split([self.n, self.v], dim=-1)
+        q = torch.cat([q_nope, q_rope], dim=-1)
+        k = torch.cat([k_nope, k_rope[:, :, None].expand(-1, -1, k_nope.shape[2], -1)], dim=-1)
+        q, k, v = (heads.transpose(1, 2) for heads in (q, k, v))
+        # The fused CPU kernel takes one width only; without it scores of T² are written out, at half the speed.
+        padding = self.n + self.r - self.v if v.device.type == "cpu" else 0
+        v = F.pad(v, (0, max(padding, 0)))
+        o = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None, scale=self.scale)
+        return o[..., : self.v].transpose(1, 2)
+
+    def absorbed(self, q_nope: Tensor, q_rope: Tensor, latents: Tensor, mask: Tensor | None) -> Tensor:
+        """Attention on the latents: one key [c ; k^R] and one value c for all heads: -> (B, T, H, v)."""
+        B, T, H, _ = q_nope.shape
+        W_UK, W_UV = self.up_projections()
+        q = torch.cat([torch.einsum("bthn,hnr->bthr", q_nope, W_UK), q_rope], dim=-1)
+        scores = (q.flatten(1, 2) @ latents.mT).view(B, T, H, -1) * self.scale
+        if mask is not None:
+            scores = scores.masked_fill(~mask.transpose(1, 2), float("-inf"))
+        wide = torch.promote_types(scores.dtype, torch.float32)
+        weights = scores.softmax(dim=-1, dtype=wide).to(latents.dtype)
+        o = (weights.flatten(1, 2) @ latents[..., : self.R]).view(B, T, H, self.R)
+        return torch.einsum("bthr,hvr->bthv", o, W_UV)
+
+    def up_projections(self) -> tuple[Tensor, Tensor]:
+        """W^UK (H, n, R) and W^UV (H, v, R), the two halves of kv_b_proj; an adapter's part included."""
+        if type(self.kv_b_proj) is nn.Linear:
+            weight = self.kv_b_proj.weight
+        else:  # an adapter changes the product, not `.weight`
+            reference = self.kv_a_layernorm.weight
+            weight = self.kv_b_proj(torch.eye(self.R, device=reference.device, dtype=reference.dtype)).mT
+        return weight.unflatten(0, (-1, self.n + self.v)).split([self.n, self.v], dim=1)

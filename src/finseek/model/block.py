@@ -1,0 +1,37 @@
+"""One decoder layer: x + attention(norm(x)), then + feed-forward(norm(·))."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from finseek.model.attention import LatentCache, MultiHeadLatentAttention
+from finseek.model.config import DeepSeekConfig
+from finseek.model.experts import Expert, MoE
+from finseek.model.norm import RMSNorm
+
+
+class DeepSeekBlock(nn.Module):
+    """Layer `layer` of the model; the first `first_k_dense_replace` have one dense expert, the others a mixture."""
+
+    def __init__(self, config: DeepSeekConfig, layer: int) -> None:
+        super().__init__()
+        self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.self_attn = MultiHeadLatentAttention(config)
+        self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        mixed = config.is_moe_layer(layer)
+        self.mlp = MoE(config) if mixed else Expert(config.hidden_size, config.intermediate_size)
+        self.is_moe = mixed
+
+    def forward(
+        self,
+        h: Tensor,
+        phasor: Tensor,
+        mask: Tensor | None = None,
+        counted: Tensor | None = None,
+        cache: LatentCache | None = None,
+    ) -> tuple[Tensor, Tensor | None]:
+        """h (B, T, D) -> (B, T, D) and the balance loss or None; arguments as in the attention and the mixture."""
+        h = h + self.self_attn(self.input_layernorm(h), phasor, mask, cache)
+        x = self.post_attention_layernorm(h)
+        y, balance = self.mlp(x, counted) if self.is_moe else (self.mlp(x), None)
+        return h + y, balance

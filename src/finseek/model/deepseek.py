@@ -1,0 +1,255 @@
+"""DeepSeek-V3 (arXiv 2412.19437): trunk, head, losses.
+
+B batch   T tokens   D hidden   V vocabulary   L layers
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from finseek.core.errors import InputError
+from finseek.model.block import DeepSeekBlock
+from finseek.model.config import DeepSeekConfig
+from finseek.model.experts import MoE, RoutedExperts
+from finseek.model.generate import Cache, generate
+from finseek.model.loss import next_token_loss
+from finseek.model.mtp import MTPBlock
+from finseek.model.norm import RMSNorm
+from finseek.model.rope import phasors
+from finseek.model.router import Router
+from finseek.model.state_dict import load_weights, save_weights
+
+
+@dataclass
+class Output:
+    """What a forward pass gives.
+
+    Attributes:
+        logits: (B, T, V), or None where they were not asked for.
+        loss: the scalar to minimise; in training with MTP and balance losses added; None without labels.
+        token_loss: −log p of each label, fp32 (B, T), detached; 0 at position 0 and where the label is −100.
+        mtp_loss: mean over the MTP depths, before its weight; None where there is none.
+        balance_loss: sum over layers, before α; None outside training or for α = 0.
+    """
+
+    logits: Tensor | None
+    loss: Tensor | None = None
+    token_loss: Tensor | None = None
+    mtp_loss: Tensor | None = None
+    balance_loss: Tensor | None = None
+
+
+class DeepSeekModel(nn.Module):
+    """The trunk: embedding, L blocks, final norm; the MTP modules lie behind the blocks and run apart."""
+
+    def __init__(self, config: DeepSeekConfig) -> None:
+        super().__init__()
+        L, depths = config.num_hidden_layers, config.num_nextn_predict_layers
+        self.config = config
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        blocks = [DeepSeekBlock(config, layer) for layer in range(L)]
+        self.layers = nn.ModuleList(blocks + [MTPBlock(config, L + depth) for depth in range(depths)])
+        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        positions: Tensor,
+        mask: Tensor | None = None,
+        counted: Tensor | None = None,
+        cache: Cache | None = None,
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Tokens (B, T) at `positions` (B or 1, T) -> h (B, T, D) after the final norm, balance losses by layer."""
+        h = self.embed_tokens(input_ids)
+        phasor = phasors(self.config, positions, h.dtype)
+        balances = []
+        for layer, block in enumerate(self.layers[: self.config.num_hidden_layers]):
+            h, balance = block(h, phasor, mask, counted, cache.layer(layer) if cache else None)
+            balances += [] if balance is None else [balance]
+        return self.norm(h), balances
+
+
+class DeepSeekV3(nn.Module):
+    """The causal language model.
+
+    Args:
+        config: its shape.
+        seed: of the initial weights, normal with `initializer_range`.
+    """
+
+    def __init__(self, config: DeepSeekConfig, seed: int = 0) -> None:
+        super().__init__()
+        self.config = config
+        self.model = DeepSeekModel(config)
+        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        if config.tie_word_embeddings:
+            self.lm_head.weight = self.model.embed_tokens.weight
+        self.initialise(seed)
+
+    @torch.no_grad()
+    def initialise(self, seed: int) -> None:
+        """Draw all weights anew: matrices normal(0, initializer_range), norms 1, biases 0."""
+        device = self.lm_head.weight.device
+        if device.type == "meta":
+            return
+        generator = torch.Generator(device).manual_seed(seed)
+        for module in self.modules():
+            drawn = isinstance(module, nn.Linear | nn.Embedding | Router | RoutedExperts)
+            for name, parameter in module.named_parameters(recurse=False):
+                if drawn and name != "bias":
+                    parameter.normal_(0.0, self.config.initializer_range, generator=generator)
+                else:
+                    parameter.fill_(0.0 if name == "bias" else 1.0)
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        labels: Tensor | None = None,
+        *,
+        position_ids: Tensor | None = None,
+        segment_ids: Tensor | None = None,
+        loss_weights: Tensor | None = None,
+        loss_denominator: Tensor | float | None = None,
+        return_logits: bool = True,
+    ) -> Output:
+        """Run the model.
+
+        Args:
+            input_ids: (B, T).
+            attention_mask: (B, T), 0 for padding on either side.
+            labels: (B, T), the input ids again, −100 where no loss is wanted; shifted inside.
+            position_ids: (B, T); default: counted from each row's first token, or each segment's.
+            segment_ids: (B, T), equal within a document of a packed row; documents don't see each other, and the
+                first token of one is not predicted from the one before.
+            loss_weights: (B, T), weight of each label in the mean; default 1.
+            loss_denominator: what the weighted sum is divided by; default: the sum of the weights. Give that of the
+                global batch when gradients are accumulated or averaged.
+            return_logits: False spares the (B, T, V) logits in training.
+
+        Raises:
+            InputError: shapes that differ.
+        """
+        for name, given in (("attention_mask", attention_mask), ("labels", labels), ("position_ids", position_ids),
+                            ("segment_ids", segment_ids), ("loss_weights", loss_weights)):  # fmt: skip
+            if given is not None and given.shape != input_ids.shape:
+                raise InputError(
+                    f"{name}: shape {tuple(given.shape)} must equal that of input_ids {tuple(input_ids.shape)}"
+                )
+        positions = default_positions(input_ids, attention_mask, segment_ids) if position_ids is None else position_ids
+        mask = visible(attention_mask, segment_ids)
+        counted = None if attention_mask is None else attention_mask.bool()
+        h, balances = self.model(input_ids, positions, mask, counted)
+        output = Output(self.lm_head(h) if return_logits or labels is None else None)
+        if labels is None:
+            return output
+        output.loss, output.token_loss = next_token_loss(
+            h, self.lm_head, labels, 1, segment_ids, loss_weights, loss_denominator, output.logits
+        )
+        if self.training and self.config.num_nextn_predict_layers:
+            output.mtp_loss, more = self.mtp_loss(
+                h, input_ids, positions, mask, counted, labels, segment_ids, loss_weights, loss_denominator
+            )
+            output.loss = output.loss + self.config.mtp_loss_weight * output.mtp_loss
+            balances += more
+        if balances:
+            output.balance_loss = torch.stack(balances).sum()
+            output.loss = output.loss + self.config.aux_loss_alpha * output.balance_loss
+        return output
+
+    def mtp_loss(
+        self,
+        h: Tensor,
+        input_ids: Tensor,
+        positions: Tensor,
+        mask: Tensor | None,
+        counted: Tensor | None,
+        labels: Tensor,
+        segment_ids: Tensor | None,
+        loss_weights: Tensor | None,
+        loss_denominator: Tensor | float | None,
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Mean loss of the MTP depths (equation 25) on the trunk's h (B, T, D), and their balance losses."""
+        embedded = self.model.embed_tokens(input_ids)
+        losses, balances = [], []
+        T = input_ids.shape[1]
+        for depth, block in enumerate(self.model.layers[self.config.num_hidden_layers :], start=1):
+            t = T - depth  # position i sees token i + depth, so the last `depth` positions have none
+            phasor = phasors(self.config, positions[:, :t], h.dtype)
+            sub_mask = None if mask is None else mask[..., :t, :t]
+            sub_counted = None if counted is None else counted[:, :t]
+            h, balance = block(block.merge(h[:, :t], embedded[:, depth:]), phasor, sub_mask, sub_counted)
+            loss, _ = next_token_loss(
+                block.shared_head.norm(h), self.lm_head, labels, depth + 1, segment_ids, loss_weights, loss_denominator
+            )
+            losses.append(loss)
+            balances += [] if balance is None else [balance]
+        return torch.stack(losses).mean(), balances
+
+    generate = generate
+
+    def routers(self) -> dict[int, Router]:
+        """The routers by layer."""
+        return {i: block.mlp.gate for i, block in enumerate(self.model.layers) if isinstance(block.mlp, MoE)}
+
+    def update_router_bias(self, gamma: float) -> None:
+        """After an optimiser step: move each router's bias by γ against its load, and start to count anew."""
+        for router in self.routers().values():
+            router.update_bias(gamma)
+
+    def router_load(self) -> dict[int, Tensor]:
+        """Tokens each expert got in training since the last bias update, by layer: fp32 (E,)."""
+        return {layer: router.load.clone() for layer, router in self.routers().items()}
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path, dtype: torch.dtype | None = None, **overrides: Any) -> DeepSeekV3:
+        """Load a checkpoint in the Hugging Face layout.
+
+        Args:
+            folder: holds config.json and model.safetensors, or shards and their index.
+            dtype: of the weights (default: as stored); the router bias is fp32 always.
+            overrides: config values to replace; `num_nextn_predict_layers=0` leaves the MTP modules out.
+
+        Raises:
+            ConfigError, InputError: the config, or weights that are missing, superfluous, misshapen or still FP8.
+        """
+        config = replace(DeepSeekConfig.from_json(folder), **overrides)
+        with torch.device("meta"):
+            model = cls(config)
+        load_weights(model, Path(folder), dtype)
+        return model.eval()
+
+    def save_pretrained(self, folder: str | Path, max_shard_bytes: int = 5 * 10**9) -> None:
+        """Write config.json and the weights in the Hugging Face layout; other files of the folder stay."""
+        save_weights(self, Path(folder), max_shard_bytes)
+
+
+def default_positions(input_ids: Tensor, attention_mask: Tensor | None, segment_ids: Tensor | None) -> Tensor:
+    """Positions (B or 1, T) counted from the first token of each row or segment; 0 on left padding."""
+    index = torch.arange(input_ids.shape[1], device=input_ids.device)[None]
+    if segment_ids is not None:
+        starts = torch.ones_like(segment_ids, dtype=torch.bool)
+        starts[:, 1:] = segment_ids[:, 1:] != segment_ids[:, :-1]
+        return index - (index * starts).cummax(dim=1).values
+    if attention_mask is not None:
+        return (attention_mask.cumsum(dim=1) - 1).clamp_min(0)
+    return index
+
+
+def visible(attention_mask: Tensor | None, segment_ids: Tensor | None) -> Tensor | None:
+    """Who sees whom, bool (B, 1, T, T), or None where it is causality alone; padding sees at least itself."""
+    if attention_mask is None and segment_ids is None:
+        return None
+    given = attention_mask if attention_mask is not None else segment_ids
+    T, device = given.shape[1], given.device
+    seen = torch.ones(T, T, dtype=torch.bool, device=device).tril()[None]
+    if attention_mask is not None:
+        seen = seen & attention_mask.bool()[:, None]
+    if segment_ids is not None:
+        seen = seen & (segment_ids[:, :, None] == segment_ids[:, None])
+    return (seen | torch.eye(T, dtype=torch.bool, device=device))[:, None]
