@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
 if TYPE_CHECKING:
-    from finseek.pipeline.config import LoadedConfig
+    from finseek.pipeline import LoadedConfig, RunResult
 
 ConfigArgument = Annotated[Path, typer.Argument(help="YAML config.")]
 SetOption = Annotated[
@@ -43,6 +43,7 @@ def load(config: Path | None, assignments: list[str] | None) -> LoadedConfig:
 
 
 def demo(
+    context: typer.Context,
     out: Annotated[Path, typer.Option("--out", help="Folder that holds the run.")] = Path("runs"),
     seed: Annotated[int, typer.Option(help="Seed of market, theses and model.")] = 0,
     alpha: Annotated[
@@ -57,15 +58,10 @@ def demo(
     Example: finseek demo --alpha 0 --out nothing-to-find
     """
     from finseek.cli.summary import print_summary
-    from finseek.cli.terminal import TerminalProgress, say
     from finseek.pipeline import demo as embedded
-    from finseek.pipeline import run as run_stages
 
-    loaded = embedded.prepare(out, seed=seed, alpha=alpha, assignments=tuple(assignments or ()))
-    progress = TerminalProgress()
-    result = run_stages(loaded, progress=progress, say=lambda line: (progress.finish(), say(line))[1])
-    progress.finish()
-    print_summary(result, as_json=as_json)
+    loaded = embedded.prepare(out, seed=seed, alpha=alpha, assignments=assignments or ())
+    print_summary(_execute(context, loaded, None, None, ()), as_json=as_json)
 
 
 def run(
@@ -90,8 +86,6 @@ def run(
     Example: finseek run configs/theses-cpu.yaml --set theses.source=my/theses --set prices.source=my/prices.parquet
     """
     from finseek.cli.summary import print_plan, print_summary
-    from finseek.cli.terminal import TerminalProgress, say
-    from finseek.pipeline import run as run_stages
     from finseek.pipeline import smoke_test
     from finseek.pipeline.run import plan_run
 
@@ -101,24 +95,35 @@ def run(
     if dry_run:
         print_plan(plan_run(loaded, first=first, last=last, skip=skip or ()), as_json=as_json)
         return
-    quiet = bool(context.obj and context.obj["quiet"])
+    print_summary(_execute(context, loaded, first, last, skip or ()), as_json=as_json)
+
+
+def execute(
+    context: typer.Context, config: Path, last: str | None = None, assignments: list[str] | None = None
+) -> RunResult:
+    """Run the stages of a config up to ``last``, with progress on the terminal."""
+    return _execute(context, load(config, assignments), None, last, ())
+
+
+def _execute(
+    context: typer.Context, loaded: LoadedConfig, first: str | None, last: str | None, skip: Sequence[str]
+) -> RunResult:
+    from finseek.cli.terminal import TerminalProgress, say
+    from finseek.core.progress import silent
+    from finseek.pipeline import run as run_stages
+
+    if context.obj["quiet"]:
+        return run_stages(loaded, first=first, last=last, skip=skip, progress=silent)
     progress = TerminalProgress()
 
     def tell(line: str) -> None:
         progress.finish()
-        if not quiet:
-            say(line)
+        say(line)
 
-    result = run_stages(
-        loaded,
-        first=first,
-        last=last,
-        skip=skip or (),
-        say=tell,
-        **({} if quiet else {"progress": progress}),
-    )
-    progress.finish()
-    print_summary(result, as_json=as_json)
+    try:
+        return run_stages(loaded, first=first, last=last, skip=skip, progress=progress, say=tell)
+    finally:
+        progress.finish()
 
 
 def _until(stage: str) -> Callable[..., None]:

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from finseek.core.errors import ArtifactError
+
 PARTIAL = ".partial"
 
 
@@ -75,6 +77,20 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write indented JSON; NaN and infinities are refused, absence is null."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file that finseek wrote.
+
+    Raises:
+        ArtifactError: if it is missing or no JSON.
+    """
+    try:
+        return json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise ArtifactError(f"{path} is missing: run the stage that writes it") from None
+    except ValueError as error:
+        raise ArtifactError(f"{path} is damaged ({error}): run the stage that writes it again") from None
 
 
 def write_lines(path: Path, lines: Iterable[bytes]) -> int:

@@ -45,6 +45,7 @@ class PromptSection(PromptOptions):
     snapshot: SnapshotOptions = Field(default_factory=SnapshotOptions, description="the numbers of the prompt")
     nemo_dataset_dir: Path | None = Field(None, description="also copy the samples to this folder as NeMo JSONL")
     hf_dataset_dir: Path | None = Field(None, description="also write a Hugging Face dataset to this folder")
+    max_samples: int | None = Field(None, ge=1, description="at most so many samples of each split, spread evenly")
 
 
 class Config(Options):
@@ -55,7 +56,7 @@ class Config(Options):
     prices: PricesOptions = Field(default_factory=PricesOptions)
     split: SplitOptions | None = None
     prompt: PromptSection = Field(default_factory=PromptSection)
-    model: ModelOptions = Field(default_factory=ModelOptions)
+    model: ModelOptions | None = None
     train: TrainOptions = Field(default_factory=TrainOptions)
     parallel: ParallelOptions = Field(default_factory=ParallelOptions)
     evaluate: EvaluateOptions = Field(default_factory=EvaluateOptions)
@@ -116,6 +117,21 @@ def load_config(
     tree = _read_yaml(path) if path else {}
     overrides = (*from_environment(environment or {}), *from_arguments(assignments))
     return LoadedConfig(validate_config(apply_overrides(tree, overrides)), path, overrides)
+
+
+SMOKE = (
+    Override("train.max_steps", 10, "--smoke"),
+    Override("train.log_every_n_steps", 1, "--smoke"),
+    Override("prompt.max_samples", 40, "--smoke"),
+    Override("evaluate.bootstrap_resamples", 200, "--smoke"),
+)
+
+
+def smoke_test(loaded: LoadedConfig) -> LoadedConfig:
+    """The same config cut to ten steps and few rows, in a run folder of its own."""
+    name = Override("run.name", f"{loaded.config.run.name}-smoke", "--smoke")
+    tree = apply_overrides(loaded.config.model_dump(mode="json"), (*SMOKE, name))
+    return LoadedConfig(validate_config(tree), loaded.source, (*loaded.overrides, *SMOKE, name))
 
 
 def validate_config(tree: Mapping[str, Any]) -> Config:

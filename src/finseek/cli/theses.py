@@ -1,0 +1,84 @@
+"""``finseek theses parse|split|preview``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from finseek.cli.run import ConfigArgument, JsonOption, SetOption
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the application."""
+    group = typer.Typer(help="Read, split and look at theses.", no_args_is_help=True)
+    group.command("parse")(parse)
+    group.command("split")(split)
+    group.command("preview")(preview)
+    app.add_typer(group, name="theses")
+
+
+def parse(
+    source: Annotated[Path, typer.Argument(help="Folder, file or archive of theses.")],
+    out: Annotated[Path, typer.Option("--out", help="JSONL of the theses that were kept.")],
+    rejects: Annotated[Path, typer.Option("--rejects", help="JSONL of what was refused, with the reason.")],
+    assignments: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Read theses; every one that comes in is kept or written to the rejects with its reason.
+
+    Example: finseek theses parse raw_xml --out all.jsonl --rejects rejects.jsonl
+    """
+    from finseek.cli.terminal import TerminalProgress, print_json, print_table
+    from finseek.pipeline.config import load_config
+    from finseek.theses import write_theses
+
+    options = load_config(None, assignments or ()).config.theses
+    progress = TerminalProgress()
+    summary = write_theses(source, out, rejects, options, progress)
+    progress.finish()
+    if as_json:
+        print_json(summary)
+        return
+    rows = [("found", summary["found"]), ("kept", summary["kept"]), ("rejected", summary["rejected"])]
+    rows += [(f"  {reason}", count) for reason, count in summary["rejected_by_reason"].items()]
+    print_table(f"Theses of {source}", ("", "number"), rows)
+
+
+def split(
+    context: typer.Context, config: ConfigArgument, assignments: SetOption = None, as_json: JsonOption = False
+) -> None:
+    """Split the theses of a config by time and print the certificate.
+
+    Example: finseek theses split config.yaml --json
+    """
+    from finseek.cli.run import execute
+    from finseek.cli.terminal import print_json, print_table
+    from finseek.core.artifacts import read_json
+
+    result = execute(context, config, last="split", assignments=assignments)
+    certificate = read_json(result.paths.split / "certificate.json")
+    if as_json:
+        print_json(certificate)
+        return
+    counts = result.outcomes[-1].counts
+    print_table(f"Splits in {result.paths.split}", ("", "theses"), list(counts.items()))
+
+
+def preview(
+    context: typer.Context,
+    config: ConfigArgument,
+    number: Annotated[int, typer.Option("--number", "-n", min=1, help="How many samples to show.")] = 1,
+    ticker: Annotated[Optional[str], typer.Option(help="Only samples of this ticker.")] = None,  # noqa: UP045
+    assignments: SetOption = None,
+) -> None:
+    """Show training samples as the model will see them, the part that it learns coloured.
+
+    Example: finseek theses preview config.yaml --ticker AMZN
+    """
+    from finseek.cli.preview import show_samples
+    from finseek.cli.run import execute
+
+    result = execute(context, config, last="samples", assignments=assignments)
+    show_samples(result.paths.samples, number, ticker)

@@ -1,0 +1,192 @@
+"""The stages of a run as a table: what each reads, what decides it, what it writes, and the function that does it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from finseek.core.errors import ConfigError
+from finseek.core.progress import Progress
+from finseek.pipeline.config import Config
+from finseek.pipeline.paths import RunPaths
+
+
+@dataclass(frozen=True)
+class StageContext:
+    """What a stage function gets.
+
+    Attributes:
+        config: the whole config.
+        paths: where artifacts lie.
+        key: the key under which the outputs will be valid.
+        progress: told where long work stands.
+    """
+
+    config: Config
+    paths: RunPaths
+    key: str
+    progress: Progress
+
+
+def _nothing(config: Config) -> dict[str, Path]:
+    return {}
+
+
+def _always(config: Config) -> str:
+    return ""
+
+
+def _no_rule(config: Config) -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage.
+
+    Attributes:
+        name: as in ``--from``, ``--until``, ``--skip``.
+        work: ``module:function`` below this package, imported when the stage runs; returns counts.
+        sections: parts of the config that decide its outputs.
+        needs: earlier stages whose outputs it reads.
+        code: sub-packages whose source decides its outputs.
+        outputs: files and folders below the run folder that it writes.
+        sources: files or folders outside the run that it reads, by label.
+        absent: the reason why a config leaves this stage out; empty where it does not.
+        check: raises ConfigError where the config cannot serve this stage; called before any stage runs.
+    """
+
+    name: str
+    work: str
+    sections: tuple[str, ...]
+    needs: tuple[str, ...]
+    code: tuple[str, ...]
+    outputs: tuple[str, ...]
+    sources: Callable[[Config], Mapping[str, Path]] = _nothing
+    absent: Callable[[Config], str] = _always
+    check: Callable[[Config], None] = _no_rule
+
+    def run(self, context: StageContext) -> dict[str, Any]:
+        """Do the work and return its counts."""
+        from importlib import import_module
+
+        module, function = self.work.split(":")
+        counts: dict[str, Any] = getattr(import_module(f"finseek.pipeline.{module}"), function)(context)
+        return counts
+
+
+def _thesis_source(config: Config) -> dict[str, Path]:
+    return {"theses.source": config.theses.source} if config.theses.source else {}
+
+
+def _price_source(config: Config) -> dict[str, Path]:
+    return {"prices.source": config.prices.source} if config.prices.source else {}
+
+
+def _model_source(config: Config) -> dict[str, Path]:
+    return {"model.path": config.model.path} if config.model and config.model.path else {}
+
+
+def _tokenizer_source(config: Config) -> dict[str, Path]:
+    return {"prompt.tokenizer": config.prompt.tokenizer} if config.prompt.tokenizer else {}
+
+
+def _without_prices(config: Config) -> str:
+    return "" if config.prices.source else "the config names no prices (prices.source)"
+
+
+def _needs_theses(config: Config) -> None:
+    if config.theses.source is None:
+        raise ConfigError("config key theses.source is missing: name a folder, file or archive of theses")
+
+
+def _needs_split(config: Config) -> None:
+    if config.split is None:
+        raise ConfigError("config section split is missing: give split.train_end and split.test_start as dates")
+
+
+def _needs_model(config: Config) -> None:
+    if config.model is None:
+        raise ConfigError("config section model is missing: give model.preset (random weights) or model.path")
+
+
+DATA_CODE = ("core", "theses", "market", "samples", "pipeline")
+
+STAGES: tuple[Stage, ...] = (
+    Stage(
+        name="theses",
+        work="data:read_the_theses",
+        sections=("theses",),
+        needs=(),
+        code=("core", "theses"),
+        outputs=("theses/all.jsonl", "theses/rejects.jsonl", "theses/summary.json"),
+        sources=_thesis_source,
+        check=_needs_theses,
+    ),
+    Stage(
+        name="prices",
+        work="data:load_the_prices",
+        sections=("prices",),
+        needs=("theses",),
+        code=("core", "market"),
+        outputs=("prices/prices.parquet", "prices/summary.json"),
+        sources=_price_source,
+        absent=_without_prices,
+    ),
+    Stage(
+        name="split",
+        work="data:split_in_time",
+        sections=("split",),
+        needs=("theses", "prices"),
+        code=("core", "theses", "market"),
+        outputs=("split/train.parquet", "split/validation.parquet", "split/test.parquet", "split/certificate.json"),
+        check=_needs_split,
+    ),
+    Stage(
+        name="samples",
+        work="data:build_the_samples",
+        sections=("prompt",),
+        needs=("theses", "prices", "split"),
+        code=DATA_CODE,
+        outputs=("samples/training.jsonl", "samples/validation.jsonl", "samples/test.jsonl", "samples/tokenizer"),
+        sources=_tokenizer_source,
+    ),
+    Stage(
+        name="train",
+        work="learning:train_the_model",
+        sections=("model", "train", "parallel", "tracking"),
+        needs=("samples",),
+        code=("core", "samples", "model", "checkpoint", "train"),
+        outputs=("train/checkpoint", "train/train_log.jsonl"),
+        sources=_model_source,
+        check=_needs_model,
+    ),
+    Stage(
+        name="evaluate",
+        work="learning:evaluate_the_model",
+        sections=("evaluate",),
+        needs=("theses", "prices", "split", "samples", "train"),
+        code=("core", "stats", "market", "samples", "model", "evaluate", "pipeline"),
+        outputs=("evaluate/eval_results.csv", "evaluate/metrics.json"),
+        absent=_without_prices,
+    ),
+    Stage(
+        name="backtest",
+        work="judging:backtest_the_answers",
+        sections=("backtest",),
+        needs=("prices", "split", "evaluate"),
+        code=("core", "stats", "market", "backtest", "pipeline"),
+        outputs=("backtest/equity.csv", "backtest/trades.csv", "backtest/metrics.json"),
+        absent=_without_prices,
+    ),
+    Stage(
+        name="report",
+        work="judging:write_the_report",
+        sections=("run", "theses", "prices", "split", "prompt", "model", "train", "evaluate", "backtest", "report"),
+        needs=("theses", "prices", "split", "samples", "train", "evaluate", "backtest"),
+        code=("core", "report", "pipeline"),
+        outputs=("report.html", "report.json"),
+    ),
+)
