@@ -1,0 +1,16 @@
+"""An account that trades dated signals at the next open, and what it earned after costs."""
+
+from finseek.backtest.options import BacktestOptions
+from finseek.backtest.run import BacktestResult, exposure_matched_excess, run_backtest, write_result
+from finseek.backtest.signals import Signal, read_signals, signal_tickers
+
+__all__ = [
+    "BacktestOptions",
+    "BacktestResult",
+    "Signal",
+    "exposure_matched_excess",
+    "read_signals",
+    "run_backtest",
+    "signal_tickers",
+    "write_result",
+]

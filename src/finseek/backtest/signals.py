@@ -1,0 +1,223 @@
+"""Dated signals: the record, its file formats, and its place in a (session, ticker) grid."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from finseek.core.actions import ACTIONS, Action, parse_action
+from finseek.core.errors import InputError
+from finseek.core.sessions import Sessions, as_days
+
+NO_SIGNAL = -128
+_ISO_DATE = re.compile(r"\d{4}-\d\d-\d\d")
+_PROBABILITIES = tuple(f"p_{action.lower()}" for action in ACTIONS)
+
+
+class Signal(msgspec.Struct, frozen=True):
+    """What was decided about one ticker as of the close of one session.
+
+    Attributes:
+        ticker: name of a column of the price table.
+        as_of_date: the session after whose close the decision was made; it trades at the next open.
+        action: the action, or None where ``weight`` is given.
+        weight: target fraction of equity, or None where ``action`` is given. Both None: *no signal*, which is
+            never read as HOLD.
+        probabilities: of the five actions in their order, where a model gave them.
+    """
+
+    ticker: str
+    as_of_date: date
+    action: Action | None = None
+    weight: float | None = None
+    probabilities: tuple[float, ...] | None = None
+
+
+@dataclass(frozen=True)
+class SignalGrid:
+    """Signals on the grid of the price table, T sessions from the first signal on by N tickers.
+
+    Attributes:
+        first: index of the first decision session among the sessions of the price table.
+        rank: int8 (T, N): -2 to 2, or NO_SIGNAL.
+        weight: float64 (T, N): target weights, NaN where the signal is an action or there is none.
+        probabilities: float64 (T, N, 5), NaN where unknown; None when no signal has any.
+        unexecuted: signals without a session after theirs; they are not on the grid.
+        without_opinion: how many signals had neither action nor weight.
+    """
+
+    first: int
+    rank: NDArray[np.int8]
+    weight: NDArray[np.float64]
+    probabilities: NDArray[np.float64] | None
+    unexecuted: tuple[Signal, ...]
+    without_opinion: int
+
+    @property
+    def present(self) -> NDArray[np.bool_]:
+        """Bool (T, N): where there is a signal."""
+        present: NDArray[np.bool_] = (self.rank != NO_SIGNAL) | ~np.isnan(self.weight)
+        return present
+
+
+def _check(signal: Signal, known: dict[str, int]) -> None:
+    where = f"signal of {signal.ticker} as of {signal.as_of_date}"
+    if signal.ticker not in known:
+        near = get_close_matches(signal.ticker, known, 1)
+        hint = f"did you mean {near[0]}?" if near else "add its prices or drop its signals"
+        raise InputError(f"{where}: the price table has no ticker {signal.ticker!r}: {hint}")
+    if signal.action is not None and not isinstance(signal.action, Action):
+        raise InputError(
+            f"{where}: action {signal.action!r} is a {type(signal.action).__name__}: use core.actions.Action"
+        )
+    if signal.weight is not None:
+        if signal.action is not None:
+            raise InputError(f"{where} has both an action and a weight: give one of them")
+        if not math.isfinite(signal.weight):
+            raise InputError(f"{where}: weight {signal.weight} is not a finite number: leave it out for no signal")
+
+
+def signal_grid(signals: Sequence[Signal], sessions: Sessions, tickers: Sequence[str]) -> SignalGrid:
+    """Place signals on the grid of sessions and tickers.
+
+    Raises:
+        InputError: no signals; none that can be executed; an unknown ticker; a date that is no session; two signals
+            for one ticker and date; dates of a ticker out of order; a weight that is not finite; actions mixed with
+            weights.
+    """
+    if not signals:
+        raise InputError("there is no signal to trade: the list or file of signals is empty")
+    known = {ticker: column for column, ticker in enumerate(tickers)}
+    for signal in signals:
+        _check(signal, known)
+    if len({signal.weight is None for signal in signals if signal.weight is not None or signal.action is not None}) > 1:
+        raise InputError("some signals give an action and others a weight: give all of them the same way")
+    rows = sessions.index(as_days([s.as_of_date for s in signals]))
+    columns = np.array([known[s.ticker] for s in signals])
+    _check_order(signals, columns)
+    last = sessions.dates[-1]
+    beyond = np.array([np.datetime64(s.as_of_date, "D") >= last for s in signals])
+    stray = np.flatnonzero((rows < 0) & ~beyond)
+    if stray.size:
+        bad = signals[stray[0]]
+        raise InputError(
+            f"signal of {bad.ticker} as of {bad.as_of_date}: that day is no session of the price table "
+            f"({sessions.dates[0]} to {last}): date it to the session whose close it knows"
+        )
+    unexecuted = tuple(s for s, late in zip(signals, beyond, strict=True) if late)
+    if beyond.all():
+        raise InputError(f"no signal can be executed: all are dated {last} or later, the last session of the prices")
+    first = int(rows[~beyond].min())
+    shape = (int(rows[~beyond].max()) - first + 1, len(tickers))
+    rank = np.full(shape, NO_SIGNAL, dtype=np.int8)
+    weight = np.full(shape, np.nan)
+    probable = any(s.probabilities is not None for s in signals)
+    probabilities = np.full((*shape, len(ACTIONS)), np.nan) if probable else None
+    for signal, row, column, late in zip(signals, rows - first, columns, beyond, strict=True):
+        if late:
+            continue
+        if signal.action is not None:
+            rank[row, column] = signal.action.rank
+        if signal.weight is not None:
+            weight[row, column] = signal.weight
+        if probabilities is not None and signal.probabilities is not None:
+            probabilities[row, column] = signal.probabilities
+    silent = sum(s.action is None and s.weight is None for s in signals)
+    return SignalGrid(first, rank, weight, probabilities, unexecuted, silent)
+
+
+def _check_order(signals: Sequence[Signal], columns: NDArray[np.int64]) -> None:
+    latest: dict[int, date] = {}
+    for signal, column in zip(signals, columns.tolist(), strict=True):
+        before = latest.get(column)
+        where = f"signal of {signal.ticker} as of {signal.as_of_date}"
+        if before is not None and signal.as_of_date == before:
+            raise InputError(f"{where} appears twice: keep one signal for a ticker and date")
+        if before is not None and signal.as_of_date < before:
+            raise InputError(f"{where} comes after one of {before}: sort the signals of a ticker by date")
+        latest[column] = signal.as_of_date
+
+
+def read_signals(path: Path) -> list[Signal]:
+    """Read signals from CSV or Parquet: ``ticker, as_of_date`` and ``action`` or ``weight``.
+
+    ``eval_results.csv`` is taken unchanged: its ``pred_action`` is the action, and a row whose ``status`` is not
+    ``scored`` is *no signal*. An empty action or weight is no signal either.
+
+    Raises:
+        InputError: a file that is missing, empty or of another kind; a missing column; a value that cannot be read.
+    """
+    table = _read_table(path)
+    action, scored = ("pred_action", True) if "pred_action" in table.columns else ("action", False)
+    opinions = [name for name in (action, "weight") if name in table.columns]
+    missing = [name for name in ("ticker", "as_of_date", *(["status"] if scored else [])) if name not in table.columns]
+    if missing or len(opinions) != 1:
+        rule = "signals need the columns ticker, as_of_date and one of action, weight, pred_action with status"
+        raise InputError(f"{path} has the columns {', '.join(table.columns)}: {rule}")
+    if not table.height:
+        raise InputError(f"{path} holds no signal: only a header")
+    carries = all(name in table.columns for name in _PROBABILITIES)
+    signals = []
+    for number, row in enumerate(table.iter_rows(named=True), start=2):
+        try:
+            signals.append(_signal_of(row, action, carries, scored))
+        except ValueError as problem:
+            raise InputError(f"{path}, line {number}: {problem}") from None
+    return signals
+
+
+def _read_table(path: Path) -> pl.DataFrame:
+    if not path.is_file():
+        raise InputError(f"signals file {path} does not exist")
+    try:
+        if path.suffix.lower() == ".parquet":
+            return pl.read_parquet(path)
+        if path.suffix.lower() == ".csv":
+            return pl.read_csv(path, infer_schema=False)
+    except pl.exceptions.NoDataError:
+        raise InputError(f"signals file {path} is empty") from None
+    except (pl.exceptions.PolarsError, OSError) as problem:
+        raise InputError(f"signals file {path} cannot be read: {str(problem).splitlines()[0]}") from None
+    raise InputError(f"signals file {path}: the ending must be .csv or .parquet")
+
+
+def _signal_of(row: dict[str, Any], action: str, carries: bool, scored: bool) -> Signal:
+    ticker, day = row["ticker"], _date_of(row["as_of_date"])
+    if not ticker:
+        raise ValueError("the ticker is empty")
+    if scored and row["status"] != "scored":
+        return Signal(ticker, day)
+    probabilities = None
+    if carries and all(row[name] not in (None, "") for name in _PROBABILITIES):
+        probabilities = tuple(float(row[name]) for name in _PROBABILITIES)
+    if (word := row.get(action)) not in (None, ""):
+        return Signal(ticker, day, action=parse_action(word), probabilities=probabilities)
+    if (weight := row.get("weight")) not in (None, ""):
+        return Signal(ticker, day, weight=float(weight))
+    return Signal(ticker, day)
+
+
+def _date_of(value: Any) -> date:
+    if isinstance(value, datetime):
+        return value.date()
+    if isinstance(value, date):
+        return value
+    if isinstance(value, str) and _ISO_DATE.fullmatch(value):
+        return date.fromisoformat(value)
+    raise ValueError(f"as_of_date {value!r} is not a date of the form 2025-01-31")
+
+
+def signal_tickers(signals: Iterable[Signal]) -> tuple[str, ...]:
+    """The tickers that signals name, sorted."""
+    return tuple(sorted({signal.ticker for signal in signals}))
