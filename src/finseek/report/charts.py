@@ -1,0 +1,242 @@
+"""Line, bar and interval pictures as HTML and SVG.
+
+They are drawn here and not by a charting library: plotly, ECharts, Chart.js and uPlot all draw with a script, so that
+nothing is left with JavaScript off, and matplotlib or pygal scale the text with the picture, which nobody can read on
+a phone. Here the SVG holds the curves alone and is stretched to the page's width; every word is HTML in the page's own
+type, and every colour a CSS variable, so that themes, print and narrow screens need no second drawing.
+
+Coordinates: the picture is SIDE × SIDE whatever its size on the screen; x runs right, y runs down.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from markupsafe import Markup, escape
+
+from finseek.report.blocks import Chart, Interval, Intervals, Table
+from finseek.report.numbers import ABSENT, Format, finite
+
+SIDE = 1000
+MAX_POINTS = 1200
+MAX_NUMBERS = 16
+
+Points = Sequence[float | None]
+
+
+@dataclass(frozen=True)
+class Line:
+    """One series of a chart.
+
+    Attributes:
+        name: what the legend says.
+        values: one for each x; None leaves a gap.
+        tone: number of the colour, 1 to 6.
+        shape: how it is drawn.
+    """
+
+    name: str
+    values: Points
+    tone: int = 1
+    shape: Literal["line", "dots", "area", "bars", "dashed"] = "line"
+
+
+def nice_ticks(low: float, high: float, wanted: int = 5) -> list[float]:
+    """Round numbers (steps of 1, 2 or 5 times a power of ten) that enclose [low, high]."""
+    if not high > low:
+        spread = abs(low) * 0.1 or 1.0
+        low, high = low - spread, high + spread
+    rough = (high - low) / max(wanted - 1, 1)
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough * 0.999)
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return [round(place * step, 12) for place in range(first, last + 1)]
+
+
+def kept_points(count: int, most: int = MAX_POINTS) -> list[int]:
+    """Evenly spaced positions, the first and the last among them, of at most ``most`` points."""
+    if count <= most:
+        return list(range(count))
+    return sorted({round(place * (count - 1) / (most - 1)) for place in range(most)})
+
+
+def _path(xs: Sequence[float], ys: Points) -> str:
+    """An SVG path through the points, lifted where a value is absent."""
+    steps, lifted = [], True
+    for x, y in zip(xs, ys, strict=True):
+        if y is None:
+            lifted = True
+            continue
+        steps.append(f"{'M' if lifted else 'L'}{x:.1f} {y:.1f}")
+        lifted = False
+    return "".join(steps)
+
+
+def _drawn(line: Line, xs: Sequence[float], ys: Points, floor: float) -> str:
+    here = [(x, y) for x, y in zip(xs, ys, strict=True) if y is not None]
+    tone = f"tone-{line.tone}"
+    if line.shape == "dots":
+        marks = "".join(f"M{x:.1f} {y:.1f}h0" for x, y in here)
+        return f'<path class="dots {tone}" d="{marks}"/>'
+    if line.shape == "bars":
+        gap = min((right - left for left, right in zip(xs, xs[1:], strict=False)), default=SIDE) * 0.42
+        bars = "".join(f"M{x - gap:.1f} {floor:.1f}V{y:.1f}H{x + gap:.1f}V{floor:.1f}Z" for x, y in here)
+        return f'<path class="bars {tone}" d="{bars}"/>'
+    curve = _path(xs, ys)
+    filled = ""
+    if line.shape == "area" and here:
+        under = f"M{here[0][0]:.1f} {floor:.1f}" + "".join(f"L{x:.1f} {y:.1f}" for x, y in here)
+        filled = f'<path class="area {tone}" d="{under}L{here[-1][0]:.1f} {floor:.1f}Z"/>'
+    dashed = " dashed" if line.shape == "dashed" else ""
+    return f'{filled}<path class="line {tone}{dashed}" d="{curve}"/>'
+
+
+def chart(
+    key: str,
+    title: str,
+    explain: str,
+    x: Sequence[float],
+    x_names: Sequence[str],
+    lines: Sequence[Line],
+    shown: Format,
+    *,
+    x_title: str,
+    zero: bool = False,
+    marks: Sequence[tuple[float, str]] = (),
+    x_wanted: int = 5,
+) -> Chart:
+    """Draw series over a common x.
+
+    Args:
+        key: identifier, unique on the page.
+        title: what is shown.
+        explain: one sentence for somebody who doesn't know the code.
+        x: increasing positions, one a point.
+        x_names: how each position is called in the read-out.
+        lines: the series, each as long as ``x``.
+        shown: format of the values.
+        x_title: what x is.
+        zero: include zero in the scale of the values.
+        marks: vertical lines (position, label).
+        x_wanted: how many labels the x axis should carry.
+    """
+    kept = kept_points(len(x))
+    x_kept = [float(x[i]) for i in kept]
+    names = [x_names[i] for i in kept]
+    series = [Line(line.name, [finite(line.values[i]) for i in kept], line.tone, line.shape) for line in lines]
+    values = [value for line in series for value in line.values if value is not None] or [0.0]
+    barred = any(line.shape in ("bars", "area") for line in series)
+    ends = values + ([0.0] if zero or barred else [])
+    ticks = nice_ticks(min(ends), max(ends))
+    places = x_kept + [position for position, _ in marks]
+    left, right = min(places, default=0.0), max(places, default=1.0)
+    margin = (right - left) / max(2 * len(x_kept), 2) if barred and len(x_kept) < 80 else 0.0
+    left, width = left - margin, (right - left + 2 * margin) or 1.0
+
+    def across(position: float) -> float:
+        return (position - left) / width * SIDE
+
+    def down(value: float) -> float:
+        return (ticks[-1] - value) / (ticks[-1] - ticks[0]) * SIDE
+
+    xs = [across(position) for position in x_kept]
+    floor = down(min(max(0.0, ticks[0]), ticks[-1]))
+    grid = "".join(
+        f'<path class="{"base" if tick == 0 else "grid"}" d="M0 {down(tick):.1f}H{SIDE}"/>' for tick in ticks
+    )
+    curves = "".join(_drawn(line, xs, [None if v is None else down(v) for v in line.values], floor) for line in series)
+    flags = "".join(f'<path class="mark" d="M{across(position):.1f} 0V{SIDE}"/>' for position, _ in marks)
+    labels = [shown(tick) for tick in ticks]
+    y_axis = "".join(
+        f'<span style="top:{down(tick) / SIDE:.2%}">{escape(text)}</span>'
+        for tick, text in zip(ticks, labels, strict=True)
+    )
+    x_places = kept_points(len(names), x_wanted)
+    x_axis = "".join(
+        f'<span class="{_edge(place, len(x_places))}" style="left:{xs[i] / SIDE:.2%}">{escape(names[i])}</span>'
+        for place, i in enumerate(x_places)
+    )
+    flag_names = "".join(
+        f'<span class="flag{" flip" if across(position) > SIDE * 0.7 else ""}" '
+        f'style="left:{across(position) / SIDE:.2%}">{escape(label)}</span>'
+        for position, label in marks
+    )
+    picture = Markup(
+        f'<div class="frame" aria-hidden="true"><div class="y" style="width:{max(map(len, labels)) + 1}ch">{y_axis}</div>'
+        f'<div class="plot"><svg viewBox="0 0 {SIDE} {SIDE}" preserveAspectRatio="none">{grid}{curves}{flags}</svg>'
+        f'{flag_names}<div class="hair" hidden></div></div>'
+        f'<div class="x">{x_axis}</div><div class="x-title">{escape(x_title)}</div></div>'
+    )
+    legend = [
+        {"name": line.name, "tone": line.tone, "shape": line.shape, "last": _last(line.values, shown)}
+        for line in series
+    ]
+    data = {
+        "at": [round(position / SIDE, 4) for position in xs],
+        "names": names,
+        "values": [[shown(value) for value in line.values] for line in series],
+        "legend": legend,
+        "summary": _summary(names, series, shown),
+    }
+    rows = [[names[i], *(shown(line.values[i]) for line in series)] for i in kept_points(len(names), MAX_NUMBERS)]
+    numbers = Table(f"{title}: figures", "", [x_title, *(line.name for line in series)], rows)
+    return Chart(key, title, explain, picture, data, numbers)
+
+
+def _edge(place: int, count: int) -> str:
+    """Class of an axis label: the outer ones are aligned inwards, every second inner one goes on narrow screens."""
+    if place == 0:
+        return "first"
+    return "last" if place == count - 1 else "odd" if place % 2 else "even"
+
+
+def _last(values: Points, shown: Format) -> str:
+    return next((shown(value) for value in reversed(values) if value is not None), ABSENT)
+
+
+def _summary(names: Sequence[str], lines: Sequence[Line], shown: Format) -> str:
+    """The picture in words, for those who hear the page."""
+    if not names:
+        return "No points."
+    told = []
+    for line in lines:
+        here = [value for value in line.values if value is not None]
+        if here:
+            told.append(
+                f"{line.name}: {shown(here[0])} to {shown(here[-1])}, between {shown(min(here))} and {shown(max(here))}"
+            )
+    return f"From {names[0]} to {names[-1]}. " + "; ".join(told) + "."
+
+
+def intervals(
+    caption: str,
+    explain: str,
+    what: str,
+    rows: Sequence[tuple[str, float | None, float | None, float | None, str]],
+    shown: Format,
+) -> Intervals:
+    """Place (label, estimate, low, high, reading) on one scale that includes zero."""
+    ends = [end for row in rows for end in map(finite, row[1:4]) if end is not None] + [0.0]
+    low, high = min(ends), max(ends)
+    pad = (high - low) * 0.06 or 1.0
+    low, high = low - pad, high + pad
+
+    def place(value: float) -> float:
+        return round((value - low) / (high - low) * 100, 2)
+
+    placed = []
+    for label, estimate, bottom, top, reading in rows:
+        value, lower, upper = finite(estimate), finite(bottom), finite(top)
+        if value is None or lower is None or upper is None:
+            placed.append(Interval(label, shown(value), ABSENT, reading, None, 0.0, 0.0))
+            continue
+        bounds = f"{shown(lower)} to {shown(upper)}"
+        placed.append(
+            Interval(
+                label, shown(value), bounds, reading, place(lower), round(place(upper) - place(lower), 2), place(value)
+            )
+        )
+    return Intervals(caption, explain, what, placed, place(0.0))

@@ -1,0 +1,137 @@
+"""The figures that the verdict, the gates, the sections and the comparison share, read once from the artifacts' JSON."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from finseek.report.inputs import Json, ReportInputs
+from finseek.report.numbers import finite
+
+SESSIONS_A_YEAR = 252
+NORMAL_975 = 1.959964
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value with the bounds of its 95 % interval; None where absent."""
+
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+    @classmethod
+    def read(cls, found: Any) -> Estimate:
+        """From ``{estimate, low, high}``; a bare number has no bounds."""
+        if not isinstance(found, Mapping):
+            return cls(finite(found))
+        value = found.get("estimate", found.get("value"))
+        return cls(finite(value), finite(found.get("low")), finite(found.get("high")))
+
+    @property
+    def bounded(self) -> bool:
+        """Whether there is an interval."""
+        return self.low is not None and self.high is not None
+
+    @property
+    def reading(self) -> str:
+        """What the interval says, in words."""
+        if self.low is None or self.high is None:
+            return "no interval"
+        return "above zero" if self.low > 0 else "below zero" if self.high < 0 else "includes zero"
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """A rule that the model should beat, on the same rows."""
+
+    name: str
+    accuracy: float | None
+    macro_f1: float | None
+    difference: Estimate
+
+
+@dataclass(frozen=True)
+class Account:
+    """One simulated account and its performance."""
+
+    name: str
+    metrics: Json
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Headline figures of a run; None or empty where the run lacks them."""
+
+    rows: int | None
+    scored: int | None
+    unscored: Mapping[str, int]
+    accuracy: Estimate
+    macro_f1: float | None
+    bayes_accuracy: float | None
+    baselines: tuple[Baseline, ...]
+    accounts: tuple[Account, ...]
+    excess: Estimate
+    sessions: int | None
+    trials: int | None
+
+    @property
+    def strategy(self) -> Json | None:
+        """Metrics of the run's own account."""
+        return self.accounts[0].metrics if self.accounts else None
+
+    def account(self, name: str) -> Json | None:
+        """Metrics of an account by name."""
+        return next((account.metrics for account in self.accounts if account.name == name), None)
+
+    @property
+    def smallest_sharpe(self) -> float | None:
+        """Smallest annual Sharpe whose 95 % interval would exclude zero in a sample of this length.
+
+        The standard error of an annual Sharpe near zero is sqrt(252 / sessions) (Lo 2002, iid returns).
+        """
+        return NORMAL_975 * math.sqrt(SESSIONS_A_YEAR / self.sessions) if self.sessions else None
+
+
+def read_figures(inputs: ReportInputs) -> Figures:
+    """Collect the headline figures from the artifacts."""
+    evaluation, backtest = inputs.evaluation or {}, inputs.backtest or {}
+    rows, scores = evaluation.get("rows") or {}, (evaluation.get("classification") or {}).get("all") or {}
+    sessions = (backtest.get("window") or {}).get("sessions")
+    return Figures(
+        rows=rows.get("total"),
+        scored=rows.get("scored"),
+        unscored=rows.get("unscored") or {},
+        accuracy=Estimate.read(scores.get("accuracy")),
+        macro_f1=Estimate.read(scores.get("macro_f1")).value,
+        bayes_accuracy=finite((inputs.planted or {}).get("bayes_accuracy")),
+        baselines=tuple(_baseline(name, found) for name, found in (evaluation.get("baselines") or {}).items()),
+        accounts=_accounts(backtest),
+        excess=Estimate.read(inputs.excess or (backtest.get("excess") or {}).get("annual")),
+        sessions=sessions if isinstance(sessions, int) else None,
+        trials=inputs.trials,
+    )
+
+
+def _baseline(name: str, found: Json) -> Baseline:
+    return Baseline(
+        name.replace("_", " "),
+        Estimate.read(found.get("accuracy")).value,
+        Estimate.read(found.get("macro_f1")).value,
+        Estimate.read((found.get("difference") or {}).get("accuracy")),
+    )
+
+
+def _accounts(backtest: Json) -> tuple[Account, ...]:
+    """The run's own account first, then the other reading of HOLD, then the benchmarks."""
+    mine = backtest.get("performance")
+    if not mine:
+        return ()
+    own_hold = (backtest.get("options") or {}).get("hold")
+    others = [
+        Account(f"hold_{hold}", found) for hold, found in (backtest.get("hold") or {}).items() if hold != own_hold
+    ]
+    beside = [Account(name, found) for name, found in (backtest.get("benchmarks") or {}).items()]
+    return (Account("strategy", mine), *others, *beside)

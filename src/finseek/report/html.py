@@ -1,0 +1,43 @@
+"""From a page's view model to one HTML text that needs nothing else.
+
+The page forbids itself the network and every script but its own (Content-Security-Policy with the script's hash), so
+that text from the data could not act even if an escape were forgotten.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from functools import cache
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from finseek.report.view import Page
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+@cache
+def _environment() -> Environment:
+    return Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+
+
+def render(page: Page) -> str:
+    """The page as one self-contained HTML document."""
+    style = (TEMPLATES / "style.css").read_text("utf-8")
+    script = (TEMPLATES / "script.js").read_text("utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return (
+        _environment()
+        .get_template("page.html.j2")
+        .render(page=page, style=Markup(style), script=Markup(script), script_hash=Markup(f"sha256-{digest}"))
+    )

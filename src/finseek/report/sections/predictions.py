@@ -1,0 +1,250 @@
+"""What the model answered, beside what the teacher said and what simple rules would have said."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from finseek.report.blocks import Block, Cell, Chart, Facts, Intervals, Matrix, Notice, Quotes, Section, Table
+from finseek.report.charts import Line, chart, intervals
+from finseek.report.figures import Estimate, Figures
+from finseek.report.inputs import Json, ReportInputs, Rows
+from finseek.report.numbers import (
+    ABSENT,
+    finite,
+    integer,
+    interval,
+    number2,
+    number3,
+    percent,
+    share,
+    signed_percent,
+    signed_percent2,
+)
+
+LEAD = (
+    "On the test split the model gives one of five actions for each ticker and session, without having seen any later day. "
+    "The teacher's action is what it should reproduce; whether that action makes money is a question for the backtest."
+)
+ACTIONS = ("STRONG_SELL", "SELL", "HOLD", "BUY", "STRONG_BUY")
+BINS = 10
+
+
+def section(inputs: ReportInputs, figures: Figures) -> Section:
+    """Scores, confusion, baselines, calibration and examples."""
+    if inputs.evaluation is None:
+        return Section(
+            "predictions", "Predictions", LEAD, [Notice("No evaluation: no predictions were scored in this run.")]
+        )
+    blocks: list[Block | None] = [
+        _scores(figures),
+        _baselines(figures),
+        _confusion(inputs.evaluation.get("classification") or {}),
+        _classes(inputs.evaluation.get("classification") or {}),
+        _unscored(figures),
+        _money(inputs.evaluation),
+        _calibration(inputs.predictions),
+        _examples(inputs.examples, inputs.options.examples),
+    ]
+    return Section("predictions", "Predictions", LEAD, [block for block in blocks if block is not None])
+
+
+def _scores(figures: Figures) -> Facts:
+    accuracy = figures.accuracy
+    items = [
+        (
+            "Accuracy",
+            percent(accuracy.value),
+            f"share of the teacher's actions reproduced; 95 % interval {interval(accuracy.low, accuracy.high, percent)}",
+        ),
+        (
+            "Macro F1",
+            number3(figures.macro_f1),
+            "mean over the actions of how well each is found; rare actions count as much as common ones",
+        ),
+        (
+            "Scored",
+            f"{integer(figures.scored)} of {integer(figures.rows)}",
+            "test rows with an answer that could be read",
+        ),
+    ]
+    if figures.bayes_accuracy is not None:
+        items.append(
+            ("Best possible", percent(figures.bayes_accuracy), "accuracy of a predictor that knows the planted rule")
+        )
+    return Facts(items)
+
+
+def _baselines(figures: Figures) -> Intervals | Notice:
+    if not figures.baselines:
+        return Notice("No baseline was scored: an accuracy alone says nothing.")
+    rows = [
+        (
+            f"{baseline.name} ({percent(baseline.accuracy)})",
+            baseline.difference.value,
+            baseline.difference.low,
+            baseline.difference.high,
+            _better(baseline.difference),
+        )
+        for baseline in figures.baselines
+    ]
+    return intervals(
+        "Accuracy of the model less accuracy of each baseline",
+        "The model is better than a rule only if the whole interval of their difference on the same rows lies right of the dashed zero; "
+        "sessions are resampled whole, because rows of one day are not independent.",
+        "Baseline",
+        rows,
+        signed_percent,
+    )
+
+
+def _better(difference: Estimate) -> str:
+    return {
+        "above zero": "model is better",
+        "below zero": "model is worse",
+        "includes zero": "cannot be told apart",
+    }.get(difference.reading, "no interval")
+
+
+def _confusion(classification: Json) -> Matrix | None:
+    confusion = classification.get("confusion")
+    if not confusion:
+        return None
+    rows = []
+    for truth, counts in zip(confusion["truth"], confusion["counts"], strict=True):
+        total = sum(counts)
+        cells = [
+            Cell(integer(count), round(100 * (share(count, total) or 0.0)), "main" if answer == truth else "loss")
+            for answer, count in zip(confusion["answer"], counts, strict=True)
+        ]
+        rows.append((spoken(truth), cells))
+    return Matrix(
+        "Confusion: teacher's action (rows) by the model's answer (columns)",
+        "How often each action of the teacher was answered with which; blue cells on the diagonal are right, red ones wrong, deeper means a larger share of the row.",
+        "Teacher",
+        [spoken(answer) for answer in confusion["answer"]],
+        rows,
+    )
+
+
+def spoken(action: str | None) -> str:
+    """An action as the page says it."""
+    return str(action).replace("_", " ").lower() if action else ABSENT
+
+
+def _classes(classification: Json) -> Table | None:
+    classes = classification.get("by_class")
+    if not classes:
+        return None
+    return Table(
+        "Scores by action",
+        "Precision is how often the model is right when it gives the action, recall how many of the teacher's it finds, F1 their harmonic mean.",
+        ["Action", "Teacher's", "Model's", "Precision", "Recall", "F1"],
+        [
+            [
+                spoken(action),
+                integer(scores.get("support")),
+                integer(scores.get("answered")),
+                *(percent(Estimate.read(scores.get(name)).value) for name in ("precision", "recall", "f1")),
+            ]
+            for action, scores in classes.items()
+        ],
+    )
+
+
+def _unscored(figures: Figures) -> Table | None:
+    if not figures.unscored:
+        return None
+    return Table(
+        "Answers that could not be read",
+        "An answer without exactly one well-formed action is counted here with its reason and never guessed.",
+        ["Reason", "Rows"],
+        [[spoken(reason), integer(count)] for reason, count in figures.unscored.items()],
+    )
+
+
+def _money(evaluation: Json) -> Table | None:
+    """Hit rate, mean return and Sharpe of the bare directions, by horizon."""
+    horizons = evaluation.get("financial")
+    if not horizons:
+        return None
+    rows = []
+    for horizon, found in horizons.items():
+        estimates = [
+            (Estimate.read(found.get("hit_rate")), percent),
+            (Estimate.read(found.get("mean_return")), signed_percent2),
+        ]
+        estimates.append((Estimate.read((found.get("directional") or {}).get("sharpe")), number2))
+        shown = [f"{form(e.value)} ({interval(e.low, e.high, form)})" for e, form in estimates]
+        rows.append([f"{horizon}", integer((found.get("rows") or {}).get("directional")), *shown])
+    return Table(
+        "Directions before costs, by horizon",
+        "Whether prices went the way of the answer in the sessions after the next open, HOLD left out, with 95 % intervals; "
+        "half the hits, no return and a Sharpe of zero are what chance gives.",
+        ["Sessions ahead", "Rows", "Hit rate", "Mean return", "Directional Sharpe"],
+        rows,
+        text=frozenset({0}),
+    )
+
+
+def _calibration(predictions: Rows) -> Chart | None:
+    """Confidence of the answer against how often it was right, in ten equal bins."""
+    seen: list[list[bool]] = [[] for _ in range(BINS)]
+    sure: list[list[float]] = [[] for _ in range(BINS)]
+    for row in predictions:
+        confidence = _confidence(row)
+        if confidence is not None:
+            place = min(int(confidence * BINS), BINS - 1)
+            seen[place].append(row.get("pred_action") == row.get("gt_action"))
+            sure[place].append(confidence)
+    filled = [place for place in range(BINS) if seen[place]]
+    if not filled:
+        return None
+    at = [sum(sure[place]) / len(sure[place]) for place in filled]
+    right = [sum(seen[place]) / len(seen[place]) for place in filled]
+    names = [f"{percent(x)} sure, {len(seen[place]):,} rows" for x, place in zip(at, filled, strict=True)]
+    return chart(
+        "chart-calibration",
+        "Calibration",
+        "Each dot gathers answers of like confidence; on the dashed line the model is right exactly as often as it is sure, below it the model is overconfident.",
+        at, names,
+        [Line("right", right, 1, "dots"), Line("as sure as right", at, 5, "dashed")],
+        percent, x_title="confidence of the answer", zero=True, x_wanted=2,
+    )  # fmt: skip
+
+
+def _confidence(row: Json) -> float | None:
+    """Probability of the answered action, normalised over the five."""
+    if row.get("status") != "scored":
+        return None
+    chances = [finite(row.get(f"p_{action.lower()}")) for action in ACTIONS]
+    mine = finite(row.get(f"p_{str(row.get('pred_action')).lower()}"))
+    known = [chance for chance in chances if chance is not None]
+    return mine / sum(known) if mine is not None and len(known) == len(ACTIONS) and sum(known) > 0 else None
+
+
+def _examples(examples: Sequence[Json], most: int) -> Quotes | None:
+    if not examples or not most:
+        return None
+    items = []
+    for row in examples[:most]:
+        right = "right" if row.get("pred_action") == row.get("gt_action") else "wrong"
+        answer = spoken(row.get("pred_action")) if row.get("status") == "scored" else f"unscored ({row.get('status')})"
+        heading = (
+            f"{row.get('ticker')}, {row.get('as_of_date')}: teacher {spoken(row.get('gt_action'))}, model {answer}"
+        )
+        passages = [
+            ("Model's answer", row.get("completion")),
+            ("Teacher's reasoning", row.get("reasoning")),
+            ("Teacher's support", row.get("support")),
+        ]
+        items.append(
+            (
+                f"{heading} – {right}" if row.get("status") == "scored" else heading,
+                [(label, str(text)) for label, text in passages if text],
+            )
+        )
+    return Quotes(
+        "Examples",
+        "Answers as the model gave them, beside the teacher's words, chosen without regard to whether they are right.",
+        items,
+    )

@@ -1,0 +1,122 @@
+"""What the figures can carry: intervals, the smallest detectable Sharpe, nulls and trials."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from finseek.report.blocks import Block, Chart, Facts, Intervals, Notice, Section, Table
+from finseek.report.charts import Line, chart, intervals, nice_ticks
+from finseek.report.figures import Figures
+from finseek.report.inputs import ReportInputs
+from finseek.report.numbers import Format, finite, integer, number2, number3, signed_percent, signed_percent2
+
+LEAD = "How much of the result luck could explain: an interval that includes zero, or a sample too short to show a realistic Sharpe, proves nothing either way."
+MOST_BINS = 40
+
+
+def section(inputs: ReportInputs, figures: Figures) -> Section:
+    """Intervals, power, null distributions and trials."""
+    blocks: list[Block] = [_power(figures), _excess(figures)]
+    blocks += _nulls(inputs)
+    blocks.append(_trials(figures))
+    findings = _findings(inputs)
+    if findings:
+        blocks.append(findings)
+    return Section("statistics", "Statistics", LEAD, blocks)
+
+
+def _power(figures: Figures) -> Facts:
+    mine = figures.strategy or {}
+    return Facts(
+        [
+            ("Sessions", integer(figures.sessions), "trading days of the account"),
+            ("Sharpe", number2(mine.get("sharpe")), "of the account, annual, after costs"),
+            (
+                "Smallest detectable Sharpe",
+                number2(figures.smallest_sharpe),
+                "an annual Sharpe below this could not be told from zero in so few sessions (1.96 standard errors)",
+            ),
+            ("Trials", integer(figures.trials), "distinct looks at this test data, this one included"),
+        ]
+    )
+
+
+def _excess(figures: Figures) -> Intervals | Notice:
+    excess = figures.excess
+    if not excess.bounded:
+        return Notice("The excess over the exposure-matched universe has no interval, so nothing can be said of skill.")
+    return intervals(
+        "Return a year beyond what the account's exposure to the market earned",
+        "The account's return less what the same net exposure to the equal-weight universe earned on the same days; left of the dashed zero means that the choice of stocks and days cost money.",
+        "Estimate",
+        [("excess over the exposure-matched universe", excess.value, excess.low, excess.high, excess.reading)],
+        signed_percent2,
+    )
+
+
+def _nulls(inputs: ReportInputs) -> list[Block]:
+    nulls: Any = (inputs.backtest or {}).get("nulls") or inputs.audit.get("nulls")
+    if not nulls:
+        return [
+            Notice(
+                "No null distribution: the account was not compared with shifted and shuffled copies of its own weights."
+            )
+        ]
+    drawn = [histogram(name, null) for name, null in nulls.items() if isinstance(null, dict) and null.get("values")]
+    return list(drawn) or [Notice("The null distribution is empty.")]
+
+
+_NULL_FORMATS: dict[str, Format] = {"sharpe": number2, "total_return": signed_percent, "excess": signed_percent2}
+
+
+def histogram(name: str, null: dict[str, Any]) -> Chart:
+    """Draws of a null model against what was observed: ``{observed, values, p_value}``."""
+    shown = _NULL_FORMATS.get(name, number3)
+    draws = sorted(value for value in map(finite, null["values"]) if value is not None)
+    middles, counts = binned(draws)
+    observed, chance = finite(null.get("observed")), finite(null.get("p_value"))
+    marks = [(observed, f"this account {shown(observed)}")] if observed is not None else []
+    told = f" (p = {number3(chance)})" if chance is not None else ""
+    return chart(
+        f"chart-null-{name}",
+        f"Null distribution: {name.replace('_', ' ')}",
+        f"What {integer(len(draws))} copies of the same positions, shifted in time and dealt to other tickers, would have earned; skill shows as a line far to the right of the hill{told}.",
+        middles, [shown(x) for x in middles], [Line("null models", counts, 5, "bars")],
+        integer, x_title=name.replace("_", " "), marks=marks, zero=True,
+    )  # fmt: skip
+
+
+def binned(draws: Sequence[float]) -> tuple[list[float], list[float]]:
+    """Middles and counts of equal bins with round edges."""
+    edges = nice_ticks(draws[0], draws[-1], min(MOST_BINS, max(4, round(len(draws) ** 0.5))))
+    step = edges[1] - edges[0]
+    counts = [0.0] * (len(edges) - 1)
+    for draw in draws:
+        counts[min(int((draw - edges[0]) / step), len(counts) - 1)] += 1
+    return [edge + step / 2 for edge in edges[:-1]], counts
+
+
+def _trials(figures: Figures) -> Notice:
+    if figures.trials is None:
+        return Notice("The number of trials on this test data was not recorded.")
+    text = f"{integer(figures.trials)} distinct configurations have been scored on this test data; the best of many looks good by luck alone."
+    return Notice(text, "pass" if figures.trials == 1 else "caution")
+
+
+def _findings(inputs: ReportInputs) -> Table | None:
+    found = [
+        (name, finding) for name, finding in inputs.audit.items() if isinstance(finding, dict) and finding.get("status")
+    ]
+    if not found:
+        return None
+    return Table(
+        "Findings of the audit",
+        "What the audit looked for, and what it found.",
+        ["Check", "Result", "Summary"],
+        [
+            [name.replace("_", " "), str(finding["status"]), str(finding.get("summary") or "")]
+            for name, finding in found
+        ],
+        text=frozenset({0, 1, 2}),
+    )
