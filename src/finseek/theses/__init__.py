@@ -1,0 +1,27 @@
+"""Theses: dated opinions, read from files, cleaned, and split by time."""
+
+from finseek.theses.options import FoldOptions, SplitOptions, ThesesOptions
+from finseek.theses.read import parse_theses, read_theses, write_theses
+from finseek.theses.records import Reject, Thesis, iterate_theses, load_theses, thesis_uid, write_records
+from finseek.theses.split import Split, split_by_time
+from finseek.theses.split_files import iterate_split, load_split, write_split
+
+__all__ = [
+    "FoldOptions",
+    "Reject",
+    "Split",
+    "SplitOptions",
+    "ThesesOptions",
+    "Thesis",
+    "iterate_split",
+    "iterate_theses",
+    "load_split",
+    "load_theses",
+    "parse_theses",
+    "read_theses",
+    "split_by_time",
+    "thesis_uid",
+    "write_records",
+    "write_split",
+    "write_theses",
+]

@@ -1,0 +1,212 @@
+"""Theses from XML: strict, without DTDs, one file at a time."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from lxml import etree
+
+from finseek.theses.clean import KNOWN, Raw, field_name
+from finseek.theses.options import ThesesOptions
+from finseek.theses.refuse import Refused, shown
+
+_PROLOG = re.compile(rb"\A(?:\xef\xbb\xbf)?(?:\s+|<\?.*?\?>|<!--.*?-->)*<!DOCTYPE", re.DOTALL)
+_DECLARATION = re.compile(rb"<\?xml\s[^>]*\?>")
+_WIDE = (b"\xff\xfe", b"\xfe\xff", b"<\x00", b"\x00<", b"\x00\x00<", b"<\x00\x00\x00")
+_EXTRA_CONTENT = etree.ErrorTypes.ERR_DOCUMENT_END
+_MALFORMED = (etree.XMLSyntaxError, OSError, ValueError, LookupError)
+
+
+class _Names(dict[str, str]):
+    """Canonical field names, worked out once for each spelling."""
+
+    def __missing__(self, name: str) -> str:
+        self[name] = canonical = field_name(name)
+        return canonical
+
+
+def xml_theses(content: bytes, name: str, options: ThesesOptions) -> Iterator[Raw]:
+    """The theses of one XML file, at the root or nested, in document order.
+
+    Text outside of theses, elements that look like a misspelt thesis and theses within theses come out as raw
+    records with a problem, so that nothing is lost without a count.
+
+    Raises:
+        Refused: the file as a whole: empty, malformed, with a DOCTYPE, too deep, without any thesis.
+    """
+    return _walk(parse_xml(content, name), name, options)
+
+
+def parse_xml(content: bytes, name: str) -> etree._Element:
+    """Parse a document, or several documents one after the other in one file, strictly.
+
+    Raises:
+        Refused: with the reason, and the line where the parser gives one.
+    """
+    if not content.strip():
+        raise Refused("empty_file", f"{name} is empty: remove it")
+    if _PROLOG.match(content) or (content.startswith(_WIDE) and _wide_doctype(content)):
+        raise Refused("doctype", f"{name} has a DOCTYPE, which theses never need: remove it")
+    try:
+        try:
+            root = etree.fromstring(content, _parser())
+        except etree.XMLSyntaxError as error:
+            if getattr(error, "code", None) != _EXTRA_CONTENT or content.startswith(_WIDE):
+                raise
+            pieces = _DECLARATION.sub(b"", content.removeprefix(b"\xef\xbb\xbf"))
+            root = etree.fromstring(b"<theses>" + pieces + b"</theses>", _parser())
+    except _MALFORMED as error:
+        line = getattr(error, "lineno", None)
+        raise Refused("malformed_xml", f"{name}: {getattr(error, 'msg', None) or error}", line) from None
+    if root.getroottree().docinfo.internalDTD is not None:
+        raise Refused("doctype", f"{name} has a DOCTYPE, which theses never need: remove it")
+    return root
+
+
+def _parser() -> etree.XMLParser:
+    return etree.XMLParser(
+        resolve_entities=False,
+        load_dtd=False,
+        no_network=True,
+        huge_tree=False,
+        recover=False,
+        remove_comments=True,
+        remove_pis=True,
+    )
+
+
+def _wide_doctype(content: bytes) -> bool:
+    return b"<!DOCTYPE" in content[:65536].replace(b"\x00", b"")
+
+
+def _walk(root: etree._Element, name: str, options: ThesesOptions) -> Iterator[Raw]:
+    names = _Names()
+    if names[root.tag] == "thesis":
+        yield _thesis(root, None, name, 0, names)
+        return
+    index = 0
+    open_elements = [(iter(root), _ticker_of(root, names))]
+    if root.text and root.text.strip():
+        yield _stray(root.text, name, index, _line(root))
+        index += 1
+    while open_elements:
+        children, ticker = open_elements[-1]
+        child = next(children, None)
+        if child is None:
+            open_elements.pop()
+            continue
+        if names[child.tag] == "thesis":
+            yield _thesis(child, ticker, name, index, names)
+            index += 1
+        elif len(child):
+            if any(names[grandchild.tag] in KNOWN - {"ticker"} for grandchild in child):
+                problem = Refused("unknown_element", f"<{child.tag}> holds the fields of a thesis: call it <thesis>")
+                raw = Raw({}, {}, name, index, _line(child), problem, is_xml=True)
+                for path, text in _leaves(child, names, names[child.tag]):
+                    _put(raw.indicators, path, text)
+                yield raw
+                index += 1
+            else:
+                if len(open_elements) >= options.max_depth:
+                    raise Refused("too_deep", f"{name} nests deeper than theses.max_depth {options.max_depth}",
+                                  _line(child))  # fmt: skip
+                open_elements.append((iter(child), _ticker_of(child, names) or ticker))
+                if child.text and child.text.strip():
+                    yield _stray(child.text, name, index, _line(child))
+                    index += 1
+        tail = child.tail
+        if tail and tail.strip():
+            yield _stray(tail, name, index, _line(child))
+            index += 1
+    if index == 0:
+        raise Refused("no_theses", f"{name} holds no <thesis>: remove it or name its elements <thesis>")
+
+
+def _ticker_of(element: etree._Element, names: _Names) -> str | None:
+    """The ticker that an element above theses names, as an attribute or as a child."""
+    for key, value in element.attrib.items():
+        if names[str(key)] == "ticker":
+            return str(value)
+    for child in element:
+        if names[child.tag] == "ticker":
+            return child.text
+    return None
+
+
+def _thesis(element: etree._Element, ticker: str | None, name: str, index: int, names: _Names) -> Raw:
+    fields: dict[str, str] = {}
+    raw = Raw(fields, {}, name, index, _line(element), is_xml=True)
+    for key, value in element.attrib.items():
+        _take(raw, names[str(key)], str(value))
+    for child in element:
+        field = names[child.tag]
+        text = child.text or ""
+        if field in KNOWN and field not in fields and not len(child):
+            fields[field] = text
+        elif len(child):
+            _take_nested(raw, field, child, names)
+        else:
+            _take(raw, field, text)
+        if child.attrib and not len(child):
+            for key, value in child.attrib.items():
+                _take(raw, f"{field}.{names[str(key)]}", str(value))
+        if child.tail and not child.tail.isspace():
+            raw.problem = Refused("stray_text", f"text {shown(child.tail.strip())} lies between the fields: tag it")
+    if element.text and not element.text.isspace():
+        raw.problem = Refused("stray_text", f"text {shown(element.text.strip())} lies outside of the fields: tag it")
+    if ticker is not None:
+        own = fields.setdefault("ticker", ticker)
+        if own.strip().upper() != ticker.strip().upper():
+            raw.problem = Refused("conflicting_ticker", f"ticker {shown(own)} lies under {shown(ticker)}: keep one")
+    return raw
+
+
+def _take(raw: Raw, field: str, text: str) -> None:
+    """Keep one value; a second one of a known field is a problem, a second indicator gets a number."""
+    if field not in KNOWN:
+        _put(raw.indicators, field, text)
+    elif field in raw.fields:
+        raw.problem = Refused("duplicate_field", f"{field} occurs twice: keep one")
+        _put(raw.indicators, field, text)
+    else:
+        raw.fields[field] = text
+
+
+def _take_nested(raw: Raw, field: str, element: etree._Element, names: _Names) -> None:
+    if field in KNOWN or field == "thesis":
+        reason = "nested_thesis" if field == "thesis" else "markup_in_text"
+        raw.problem = Refused(reason, f"<{field}> holds elements of its own: escape or remove them")
+    # An <indicators> wrapper is a folder and no name; a known name in it would read like a field and keeps its path.
+    for path, text in _leaves(element, names, field):
+        inner = path.removeprefix("indicators.")
+        _put(raw.indicators, path if inner in KNOWN else inner, text)
+
+
+def _put(indicators: dict[str, str], name: str, text: str) -> None:
+    numbered, count = name, 1
+    while numbered in indicators:
+        count += 1
+        numbered = f"{name}.{count}"
+    indicators[numbered] = text
+
+
+def _leaves(element: etree._Element, names: _Names, path: str) -> Iterator[tuple[str, str]]:
+    """Text and attributes at and below an element, by dotted path; libxml2 limits the depth to 256."""
+    for key, value in element.attrib.items():
+        yield f"{path}.{names[str(key)]}", str(value)
+    for text in (element.text, *(child.tail for child in element)):
+        if text and text.strip():
+            yield path, text.strip()
+    for child in element:
+        yield from _leaves(child, names, f"{path}.{names[child.tag]}")
+
+
+def _stray(text: str, name: str, index: int, line: int | None) -> Raw:
+    problem = Refused("stray_text", f"text {shown(text.strip())} lies outside of every thesis: remove or tag it")
+    return Raw({}, {"text": text}, name, index, line, problem, is_xml=True)
+
+
+def _line(element: etree._Element) -> int | None:
+    line: int | None = element.sourceline  # type: ignore[assignment]  # the stubs leave its type open
+    return line
