@@ -1,0 +1,44 @@
+"""Ask a model for actions, and score the answers with intervals and baselines."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from finseek.evaluate.options import EvaluateOptions
+    from finseek.evaluate.parse import parse_answer
+    from finseek.evaluate.predict import load_backend, predict
+    from finseek.evaluate.records import Prediction
+    from finseek.evaluate.results import read_predictions, write_results
+    from finseek.evaluate.score import Metrics, score_predictions
+
+_HOME = {
+    "EvaluateOptions": "options",
+    "Metrics": "score",
+    "Prediction": "records",
+    "load_backend": "predict",
+    "parse_answer": "parse",
+    "predict": "predict",
+    "read_predictions": "results",
+    "score_predictions": "score",
+    "write_results": "results",
+}
+__all__ = [
+    "EvaluateOptions",
+    "Metrics",
+    "Prediction",
+    "load_backend",
+    "parse_answer",
+    "predict",
+    "read_predictions",
+    "score_predictions",
+    "write_results",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)

@@ -1,0 +1,41 @@
+"""Predictors that need no model, on the same rows: whoever cannot beat them has learned nothing."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from datetime import date
+
+from finseek.core.actions import ACTIONS, Action
+from finseek.evaluate.records import Labelled, Prediction
+
+
+def majority(rows: Sequence[Prediction], training: Iterable[Labelled]) -> list[Action | None]:
+    """The most frequent action of the training split, for every row; of equals the first in the order of actions.
+
+    Without training labels every row is None.
+    """
+    counted = Counter(label.action for label in training)
+    most = max(ACTIONS, key=lambda action: counted[action]) if counted else None
+    return [most] * len(rows)
+
+
+def persistence(rows: Sequence[Prediction], history: Iterable[Labelled]) -> list[Action | None]:
+    """The teacher's latest earlier action for the same ticker; None where there is none.
+
+    Earlier means an as-of date before the row's own, out of ``history`` and the rows themselves: the
+    teacher's action as of yesterday is known today.
+    """
+    known: dict[tuple[str, date], Action] = {(label.ticker, label.as_of_date): label.action for label in history}
+    known |= {(row.ticker, row.as_of_date): row.gt_action for row in rows}
+    dates: dict[str, list[date]] = {}
+    for ticker, day in sorted(known):
+        dates.setdefault(ticker, []).append(day)
+
+    def latest(row: Prediction) -> Action | None:
+        days = dates[row.ticker]
+        place = bisect_left(days, row.as_of_date)
+        return known[row.ticker, days[place - 1]] if place else None
+
+    return [latest(row) for row in rows]

@@ -1,0 +1,99 @@
+"""Ask a back end for every sample, keep each answer, and read the actions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from datetime import date
+from pathlib import Path
+
+from finseek.core.actions import ACTIONS, parse_action
+from finseek.core.errors import InputError
+from finseek.core.progress import Progress, silent
+from finseek.evaluate.answers import AnswerStore, answer_key
+from finseek.evaluate.backends.base import Answer, Backend
+from finseek.evaluate.options import EvaluateOptions
+from finseek.evaluate.parse import Parsed, parse_answer
+from finseek.evaluate.records import SCORED, Prediction
+from finseek.samples import Sample
+
+
+def load_backend(
+    options: EvaluateOptions, checkpoint: Path, order: Sequence[str] = ("action", "reasoning", "support"), seed: int = 0
+) -> Backend:
+    """The back end that the options name.
+
+    Args:
+        options: the evaluate section.
+        checkpoint: folder of the model in the Hugging Face layout, with its tokenizer.
+        order: order of the elements in an answer; what stands before the action is generated first.
+        seed: of the sampling at temperatures above zero.
+
+    Raises:
+        InputError: an unknown back end, or an order without the action.
+    """
+    if "action" not in order:
+        raise InputError(f"the answer's order {list(order)} lacks the action: add it")
+    from finseek.evaluate.backends.native import NativeBackend
+
+    return NativeBackend(checkpoint, options, order, seed)
+
+
+def predict(
+    samples: Sequence[Sample],
+    backend: Backend,
+    options: EvaluateOptions,
+    progress: Progress = silent,
+    *,
+    answers: Path | None = None,
+) -> list[Prediction]:
+    """One prediction for each sample, in their order.
+
+    Args:
+        samples: with ticker, as_of_date and action in their metadata.
+        backend: from `load_backend`, with the same options.
+        options: the evaluate section.
+        progress: told after every batch.
+        answers: file that keeps the answers; what it already holds is not asked again.
+
+    Raises:
+        InputError: a sample without ticker, date or action.
+        ArtifactError: the file of answers is damaged.
+    """
+    keys = [answer_key(backend.identity, sample.input) for sample in samples]
+    with AnswerStore(answers) as store:
+        batches = [batch for batch in backend.plan(samples) if not all(keys[i] in store for i in batch)]
+        done = len(samples) - sum(map(len, batches))
+        asked = ([samples[i] for i in batch] for batch in batches)
+        progress("evaluate", done, len(samples), "answers")
+        for number, given in backend.answers(asked):
+            store.keep([keys[i] for i in batches[number]], given)
+            done += len(given)
+            progress("evaluate", done, len(samples), "answers")
+        return [_prediction(sample, store[key], options) for sample, key in zip(samples, keys, strict=True)]
+
+
+def _prediction(sample: Sample, answer: Answer, options: EvaluateOptions) -> Prediction:
+    about = sample.metadata
+    try:
+        row = (about["ticker"], date.fromisoformat(about["as_of_date"]), parse_action(about["action"]))
+    except KeyError as error:
+        raise InputError(f"a sample's metadata lacks {error}: it needs ticker, as_of_date and action") from None
+    read = best_action(answer.log_p) if options.mode == "score" else parse_answer(answer.text)
+    p = None
+    if answer.log_p is not None and read.status != "not_finite":
+        weights = [math.exp(value - max(answer.log_p)) for value in answer.log_p]
+        p = {action: weight / sum(weights) for action, weight in zip(ACTIONS, weights, strict=True)}
+    return Prediction(*row, read.action, read.status, p, answer.text, read.repairs)
+
+
+def best_action(log_p: Sequence[float] | None) -> Parsed:
+    """The most probable action; a tie, or no finite log-probability, is unscored."""
+    if log_p is None:
+        return Parsed(None, "no_action")
+    best = max(log_p)
+    if not all(map(math.isfinite, log_p)):
+        return Parsed(None, "not_finite")
+    if sum(value == best for value in log_p) > 1:
+        return Parsed(None, "tie")
+    return Parsed(ACTIONS[list(log_p).index(best)], SCORED)

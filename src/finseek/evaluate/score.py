@@ -1,0 +1,173 @@
+"""From predictions to metrics: labels, money, baselines, each with its session-bootstrap interval."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from finseek.core.actions import ACTIONS, Action
+from finseek.core.errors import InputError
+from finseek.evaluate.baselines import majority, persistence
+from finseek.evaluate.classification import (
+    accuracy,
+    as_json,
+    classification_metrics,
+    macro_f1,
+    session_cells,
+    shape_cells,
+)
+from finseek.evaluate.financial import Floats, Ints, financial_metrics, row_returns
+from finseek.evaluate.options import EvaluateOptions
+from finseek.evaluate.records import SCORED, Labelled, Prediction
+from finseek.stats import Statistic, interval, paired_difference, resample_counts, stationary_bootstrap
+
+if TYPE_CHECKING:
+    from finseek.market import Prices
+
+_CODE = {action: code for code, action in enumerate(ACTIONS)}
+COMPARED: dict[str, Statistic] = {
+    "accuracy": lambda totals: accuracy(shape_cells(totals)),
+    "macro_f1": lambda totals: macro_f1(shape_cells(totals)),
+}
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """The scores of one evaluation; ``to_json`` gives metrics.json.
+
+    Attributes:
+        rows: what came in and what became of it.
+        bootstrap: how the intervals were made.
+        classification: scores of the labels, over all rows and over the scored ones.
+        financial: by horizon; None without prices.
+        baselines: scores of each baseline and the paired difference of the model to it.
+    """
+
+    rows: dict[str, Any]
+    bootstrap: dict[str, Any]
+    classification: dict[str, Any]
+    financial: dict[str, Any] | None
+    baselines: dict[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data; absence is null."""
+        return asdict(self)
+
+
+def score_predictions(
+    predictions: Sequence[Prediction],
+    prices: Prices | None,
+    options: EvaluateOptions | None = None,
+    *,
+    training: Sequence[Labelled] = (),
+    history: Sequence[Labelled] = (),
+    baselines: Mapping[str, Sequence[Action | None]] | None = None,
+    seed: int = 0,
+) -> Metrics:
+    """Score predictions against the teacher's actions and the market.
+
+    Args:
+        predictions: one for each (ticker, as-of date), in any order.
+        prices: the price table; None leaves the financial part out.
+        options: horizons and bootstrap; the defaults if None.
+        training: labels of the training split (the majority baseline).
+        history: all labels known before and during the test (the persistence baseline).
+        baselines: further predictors by name, each with one answer for each prediction, in their order.
+        seed: of the bootstrap.
+
+    Raises:
+        InputError: no prediction, one twice, or a baseline of another length.
+    """
+    options = options or EvaluateOptions()
+    rows = sorted(predictions, key=lambda row: (row.as_of_date, row.ticker))
+    order = sorted(range(len(predictions)), key=lambda i: (predictions[i].as_of_date, predictions[i].ticker))
+    _check(rows)
+    days, session = np.unique(np.array([row.as_of_date for row in rows], dtype="datetime64[D]"), return_inverse=True)
+    truth = np.array([_CODE[row.gt_action] for row in rows])
+    answer = codes([row.pred_action for row in rows])
+    rng = np.random.default_rng(seed)
+    indices = stationary_bootstrap(len(days), options.mean_block, options.bootstrap_resamples, rng)
+    counts = resample_counts(indices)
+    cells = session_cells(truth, answer, session, len(days))
+
+    found: dict[str, Any] = {"majority": majority(rows, training), "persistence": persistence(rows, history)}
+    for name, answers in (baselines or {}).items():
+        if len(answers) != len(rows):
+            raise InputError(f"baseline {name} has {len(answers)} answers for {len(rows)} predictions")
+        found[name] = [answers[i] for i in order]
+    compared = {
+        name: _compare(cells, session_cells(truth, codes(answers), session, len(days)), counts, options.level)
+        for name, answers in found.items()
+        if any(answers)
+    }
+    financial = None
+    if prices is not None:
+        returns = row_returns(rows, prices, options.forward_windows)
+        direction = np.array([row.pred_action.direction if row.pred_action else 0 for row in rows])
+        financial = financial_metrics(direction, answer >= 0, returns, session, counts, options, seed)
+    return Metrics(
+        rows=_account(rows, len(days)),
+        bootstrap={
+            "resamples": options.bootstrap_resamples,
+            "mean_block": options.mean_block,
+            "level": options.level,
+            "seed": seed,
+            "unit": "session",
+        },
+        classification=classification_metrics(cells, counts, options.level),
+        financial=financial,
+        baselines=compared,
+    )
+
+
+def codes(answers: Sequence[Action | None]) -> Ints:
+    """Actions as 0 to 4, None as -1."""
+    return np.array([-1 if answer is None else _CODE[answer] for answer in answers], dtype=np.int64)
+
+
+def _check(rows: Sequence[Prediction]) -> None:
+    if not rows:
+        raise InputError("there is no prediction to score: the test split or the file is empty")
+    for before, row in pairwise(rows):
+        if (before.ticker, before.as_of_date) == (row.ticker, row.as_of_date):
+            raise InputError(f"{row.ticker} as of {row.as_of_date} is predicted twice: keep one row of them")
+    for row in rows:
+        if (row.pred_action is None) == (row.status == SCORED):
+            raise InputError(
+                f"{row.ticker} as of {row.as_of_date} has status {row.status!r} and action {row.pred_action}: "
+                f"a row has an action if and only if its status is {SCORED!r}"
+            )
+
+
+def _account(rows: Sequence[Prediction], sessions: int) -> dict[str, Any]:
+    unscored = Counter(row.status for row in rows if row.pred_action is None)
+    return {
+        "total": len(rows),
+        "scored": len(rows) - sum(unscored.values()),
+        "unscored": dict(sorted(unscored.items())),
+        "repaired": dict(sorted(Counter(repair for row in rows for repair in row.repairs).items())),
+        "sessions": sessions,
+        "tickers": len({row.ticker for row in rows}),
+        "first": rows[0].as_of_date.isoformat(),
+        "last": rows[-1].as_of_date.isoformat(),
+    }
+
+
+def _compare(ours: Floats, theirs: Floats, counts: Floats, level: float) -> dict[str, Any]:
+    """Scores of a baseline over all rows, and ours minus theirs on the same resampled sessions."""
+    scored = shape_cells(theirs.sum(0))[:, :-1].sum()
+    result: dict[str, Any] = {"answered": int(scored), "difference": {}}
+    for name, statistic in COMPARED.items():
+        estimate = float(statistic(theirs.sum(0)))
+        result[name] = as_json(interval(estimate, statistic(counts @ theirs), level))
+        difference = paired_difference(ours, theirs, statistic, counts, level)
+        result["difference"][name] = as_json(difference) | {
+            "p_value": difference.p_value,
+            "better": difference.above_zero,
+        }
+    return result

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+from datetime import date
+
+import polars as pl
+import pytest
+
+from finseek.core.actions import ACTIONS, Action
+from finseek.core.errors import InputError
+from finseek.evaluate import Prediction, read_predictions, write_results
+from finseek.evaluate.results import COLUMNS
+
+ROWS = [
+    Prediction(
+        "B",
+        date(2025, 1, 3),
+        Action.BUY,
+        Action.STRONG_BUY,
+        "scored",
+        dict(zip(ACTIONS, [0.1, 0.2, 1 / 3, 1 / 7, 1 - 0.3 - 1 / 3 - 1 / 7], strict=True)),
+        'a "quoted", text\nwith\r\nlines and ünïcode',
+    ),
+    Prediction("A", date(2025, 1, 3), Action.SELL, None, "several_actions", None, ""),
+]
+
+
+def test_what_is_written_is_read_again_bit_for_bit(tmp_path):
+    write_results(tmp_path / "eval_results.csv", ROWS)
+    assert read_predictions(tmp_path / "eval_results.csv") == [ROWS[1], ROWS[0]]
+    assert tuple(pl.read_csv(tmp_path / "eval_results.csv").columns) == COLUMNS
+
+
+def test_parquet_with_the_required_columns_alone(tmp_path):
+    path = tmp_path / "p.parquet"
+    pl.DataFrame(
+        {
+            "ticker": ["A", "B"],
+            "as_of_date": [date(2025, 1, 2), date(2025, 1, 2)],
+            "gt_action": ["BUY", "strong sell"],
+            "pred_action": ["HOLD", None],
+        }
+    ).write_parquet(path)
+    rows = read_predictions(path)
+    assert [(row.gt_action, row.pred_action, row.status) for row in rows] == [
+        (Action.BUY, Action.HOLD, "scored"),
+        (Action.STRONG_SELL, None, "no_action"),
+    ]
+
+
+HEAD = "ticker,as_of_date,gt_action,pred_action"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("ticker,as_of_date\nA,2025-01-01\n", "lacks the columns gt_action, pred_action"),
+        (f"{HEAD}\nA,2025-01-01,BUY,BUY\nA,01/02/2025,BUY,BUY\n", "row 2"),
+        (f"{HEAD}\nA,2025-01-01,MAYBE,BUY\n", "row 1: action 'MAYBE'"),
+        (f"{HEAD}\n,2025-01-01,BUY,BUY\n", "must not be empty"),
+        (f"{HEAD},status\nA,2025-01-01,BUY,,scored\n", "does not fit"),
+        (f"{HEAD},p_buy\nA,2025-01-01,BUY,BUY,1.0\n", "given together"),
+    ],
+)
+def test_broken_files_are_named(tmp_path, text, words):
+    (tmp_path / "p.csv").write_text(text)
+    with pytest.raises(InputError, match=words):
+        read_predictions(tmp_path / "p.csv")
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"none\.csv do not exist"):
+        read_predictions(tmp_path / "none.csv")
