@@ -19,11 +19,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from finseek.model.blockwise import BlockwiseAttention
 from finseek.model.config import DeepSeekConfig
 from finseek.model.norm import RMSNorm
 from finseek.model.rope import rotate, softmax_scale
 
 LATENT_EPS = 1e-6  # DeepSeek's code fixes it for the two latent norms, whatever rms_norm_eps says
+
+
+def sdpa(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float) -> Tensor:
+    """Attention of q, k (B, H, T, n+r) and v (B, H, T, v) by torch's own choice of kernel: (B, H, T, v)."""
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None, scale=scale)
+
+
+KERNELS = {"cpu": BlockwiseAttention.apply}
 
 
 class LatentCache(Protocol):
@@ -97,11 +106,8 @@ class MultiHeadLatentAttention(nn.Module):
         q = torch.cat([q_nope, q_rope], dim=-1)
         k = torch.cat([k_nope, k_rope[:, :, None].expand(-1, -1, k_nope.shape[2], -1)], dim=-1)
         q, k, v = (heads.transpose(1, 2) for heads in (q, k, v))
-        # The fused CPU kernel takes one width only; without it scores of T² are written out, at half the speed.
-        padding = self.n + self.r - self.v if v.device.type == "cpu" else 0
-        v = F.pad(v, (0, max(padding, 0)))
-        o = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None, scale=self.scale)
-        return o[..., : self.v].transpose(1, 2)
+        attention = KERNELS.get(q.device.type, sdpa)
+        return attention(q, k, v, mask, self.scale).transpose(1, 2)
 
     def absorbed(self, q_nope: Tensor, q_rope: Tensor, latents: Tensor, mask: Tensor | None) -> Tensor:
         """Attention on the latents: one key [c ; k^R] and one value c for all heads: -> (B, T, H, v)."""

@@ -30,7 +30,7 @@ class DeepSeekBlock(nn.Module):
         counted: Tensor | None = None,
         cache: LatentCache | None = None,
     ) -> tuple[Tensor, Tensor | None]:
-        """h (B, T, D) -> (B, T, D) and the balance loss or None; arguments as in the attention and the mixture."""
+        """Run the layer on h (B, T, D): the new h, and the balance loss or None."""
         h = h + self.self_attn(self.input_layernorm(h), phasor, mask, cache)
         x = self.post_attention_layernorm(h)
         y, balance = self.mlp(x, counted) if self.is_moe else (self.mlp(x), None)

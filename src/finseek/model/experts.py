@@ -6,13 +6,13 @@ N tokens   K experts a token   M = N·K rows   E experts   D hidden   I width of
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from finseek.model.config import DeepSeekConfig
+from finseek.model.grouped import LINEARS, Combine, Dispatch, SwiGLU, can_group
 from finseek.model.router import Router, balance_loss
 
 Compute = Callable[[Tensor, Tensor], Tensor]  # rows sorted by expert (M, D), rows of each expert (E,) -> (M, D)
@@ -50,7 +50,7 @@ class RoutedExperts(nn.Module):
         self.exchange: Exchange | None = None
 
     def forward(self, x: Tensor, experts: Tensor, weights: Tensor) -> Tensor:
-        """x (N, D), choice (N, K), weights (N, K) -> Σ_k weight_k · expert_k(x), (N, D)."""
+        """Σ_k weight_k · expert_k(x) for x (N, D), choice and weights (N, K): (N, D)."""
         choice = experts.flatten()
         order = choice.argsort(stable=True)
         inverse = torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=order.device))
@@ -64,89 +64,9 @@ class RoutedExperts(nn.Module):
     def compute(self, rows: Tensor, counts: Tensor) -> Tensor:
         """Each expert on its own consecutive rows: (M, D), (E,) -> (M, D)."""
         gate_up, down = self.gate_up_proj, self.down_proj  # once: an adapter computes them on access
-        linear = GROUPED_LINEAR[self.implementation]
-        if self.implementation == "auto":
-            linear = grouped_linear if can_group(rows, gate_up, down) else loop_linear
+        auto = "grouped" if can_group(rows, gate_up, down) else "loop"
+        linear = LINEARS[auto if self.implementation == "auto" else self.implementation]
         return linear(SwiGLU.apply(linear(rows, gate_up, counts)), down, counts)
-
-
-def can_group(*operands: Tensor) -> bool:
-    """Whether `grouped_mm` takes these operands: fp32 or bf16 of one kind, rows of whole 16-byte words."""
-    dtypes = {t.dtype for t in operands}
-    return (
-        dtypes in ({torch.float32}, {torch.bfloat16})
-        and all(
-            t.shape[-1] * t.element_size() % 16 == 0 and t.shape[-2] * t.element_size() % 16 == 0 for t in operands[1:]
-        )
-        and operands[0].shape[0] > 0
-    )
-
-
-def grouped_linear(rows: Tensor, weight: Tensor, counts: Tensor) -> Tensor:
-    """rows_e W_eᵀ for each expert e in one kernel, no host synchronisation: (M, in), (E, out, in) -> (M, out)."""
-    return F.grouped_mm(rows, weight.mT, offs=counts.cumsum(0).to(torch.int32))
-
-
-def loop_linear(rows: Tensor, weight: Tensor, counts: Tensor) -> Tensor:
-    """The same, one expert at a time: the reference, and the path of dtypes that no kernel takes."""
-    parts = zip(rows.split(counts.tolist()), weight.unbind(), strict=True)
-    return torch.cat([F.linear(part, weight_e) for part, weight_e in parts])
-
-
-GROUPED_LINEAR = {"auto": loop_linear, "loop": loop_linear, "grouped": grouped_linear}
-
-
-class Dispatch(torch.autograd.Function):
-    """x (N, D) -> (M, D): row m is the token of the m-th smallest expert number. Gathers both ways: no atomics."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, order: Tensor, inverse: Tensor) -> Tensor:
-        ctx.save_for_backward(inverse)
-        ctx.N = x.shape[0]
-        return x.index_select(0, order // (len(order) // max(ctx.N, 1)))
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        (inverse,) = ctx.saved_tensors
-        return grad.index_select(0, inverse).view(ctx.N, -1, grad.shape[-1]).sum(dim=1), None, None
-
-
-class Combine(torch.autograd.Function):
-    """Rows (M, D) and weights (N, K) -> each token's weighted sum (N, D), the inverse of `Dispatch`."""
-
-    @staticmethod
-    def forward(ctx: Any, rows: Tensor, weights: Tensor, order: Tensor, inverse: Tensor) -> Tensor:
-        ctx.save_for_backward(rows, weights, order, inverse)
-        N, K = weights.shape
-        return torch.bmm(weights[:, None], rows.index_select(0, inverse).view(N, K, -1)).squeeze(1)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        rows, weights, order, inverse = ctx.saved_tensors
-        N, K = weights.shape
-        by_row = grad.index_select(0, order // K)
-        grad_weights = (by_row * rows).sum(dim=-1).index_select(0, inverse).view(N, K)
-        return by_row.mul_(weights.flatten().index_select(0, order)[:, None]), grad_weights, None, None
-
-
-class SwiGLU(torch.autograd.Function):
-    """[gate, up] (M, 2I) -> silu(gate) · up (M, I); saves its input alone and writes one contiguous gradient."""
-
-    @staticmethod
-    def forward(ctx: Any, gate_up: Tensor) -> Tensor:
-        ctx.save_for_backward(gate_up)
-        gate, up = gate_up.chunk(2, dim=-1)
-        return F.silu(gate).mul_(up)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        (gate_up,) = ctx.saved_tensors
-        gate, up = gate_up.chunk(2, dim=-1)
-        out = torch.empty_like(gate_up)
-        grad_gate, grad_up = out.chunk(2, dim=-1)
-        torch.mul(grad, F.silu(gate), out=grad_up)
-        grad_gate.copy_(torch.ops.aten.silu_backward(grad * up, gate))
-        return out
 
 
 class MoE(nn.Module):

@@ -217,7 +217,7 @@ def _score_batch(
     return np.split(total, np.cumsum([len(group) for group in continuations])[:-1])
 
 
-class counting_off:  # noqa: N801
+class counting_off:
     """Evaluation mode for a while: no load is counted, and the mode before comes back."""
 
     def __init__(self, model: DeepSeekV3) -> None:

@@ -80,7 +80,7 @@ class Router(nn.Module):
 
     @torch.no_grad()
     def update_bias(self, gamma: float) -> None:
-        """b += γ · sign(mean load − load), then forget the load (arXiv 2408.15664); no-op for a router without bias."""
+        """Update b += γ · sign(mean load − load), and forget the load (arXiv 2408.15664)."""
         if self.topk_method == "noaux_tc":
             self.e_score_correction_bias += gamma * torch.sign(self.load.mean() - self.load)
         self.load.zero_()

@@ -74,7 +74,7 @@ class Shards:
         if missing:
             raise InputError(f"{folder}: {missing[0]} is missing ({len(missing)} of {len(names)} weight files)")
         opened = [safe_open(folder / name, framework="pt") for name in names]
-        self.file_of = {key: file for file in opened for key in file.keys()}  # noqa: SIM118
+        self.file_of = {key: file for file in opened for key in file.keys()}
 
     def __getitem__(self, name: str) -> Tensor:
         return self.file_of[name].get_tensor(name)
