@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
@@ -30,7 +31,11 @@ class Facts:
 
 @dataclass(frozen=True)
 class Table:
-    """A table; the first column heads its rows, ``text`` columns are aligned to the left, the others are figures."""
+    """A table whose first column heads its rows.
+
+    ``text`` columns are aligned to the left, the others are figures; ``mono`` ones hold code; a folded one opens on
+    demand.
+    """
 
     kind: ClassVar[str] = "table"
     caption: str
@@ -39,6 +44,7 @@ class Table:
     rows: list[list[str]]
     text: frozenset[int] = frozenset({0})
     mono: frozenset[int] = frozenset()
+    folded: bool = False
 
 
 @dataclass(frozen=True)
@@ -119,7 +125,15 @@ class Notice:
     light: Light = "skipped"
 
 
-Block = Facts | Table | Intervals | Matrix | Chart | Quotes | Notice
+@dataclass(frozen=True)
+class Group:
+    """Small blocks that stand side by side where the page is wide enough."""
+
+    kind: ClassVar[str] = "group"
+    blocks: Sequence[Chart | Table | Matrix]
+
+
+Block = Group | Facts | Table | Intervals | Matrix | Chart | Quotes | Notice
 
 
 @dataclass(frozen=True)

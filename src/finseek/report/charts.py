@@ -11,8 +11,10 @@ Coordinates: the picture is SIDE × SIDE whatever its size on the screen; x runs
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 from markupsafe import Markup, escape
@@ -23,6 +25,8 @@ from finseek.report.numbers import ABSENT, Format, finite
 SIDE = 1000
 MAX_POINTS = 1200
 MAX_NUMBERS = 16
+
+_ZEROS = re.compile(r"\.0+(?!\d)")
 
 Points = Sequence[float | None]
 
@@ -56,6 +60,13 @@ def nice_ticks(low: float, high: float, wanted: int = 5) -> list[float]:
     return [round(place * step, 12) for place in range(first, last + 1)]
 
 
+def tick_labels(ticks: Sequence[float], shown: Format) -> list[str]:
+    """Labels of an axis, without decimals where every one of them has only zeros there."""
+    labels = [shown(tick) for tick in ticks]
+    whole = [_ZEROS.sub("", label) for label in labels]
+    return whole if all("." not in label for label in whole) else labels
+
+
 def kept_points(count: int, most: int = MAX_POINTS) -> list[int]:
     """Evenly spaced positions, the first and the last among them, of at most ``most`` points."""
     if count <= most:
@@ -82,7 +93,7 @@ def _drawn(line: Line, xs: Sequence[float], ys: Points, floor: float) -> str:
         marks = "".join(f"M{x:.1f} {y:.1f}h0" for x, y in here)
         return f'<path class="dots {tone}" d="{marks}"/>'
     if line.shape == "bars":
-        gap = min((right - left for left, right in zip(xs, xs[1:], strict=False)), default=SIDE) * 0.42
+        gap = min((right - left for left, right in pairwise(xs)), default=SIDE) * 0.42
         bars = "".join(f"M{x - gap:.1f} {floor:.1f}V{y:.1f}H{x + gap:.1f}V{floor:.1f}Z" for x, y in here)
         return f'<path class="bars {tone}" d="{bars}"/>'
     curve = _path(xs, ys)
@@ -149,7 +160,7 @@ def chart(
     )
     curves = "".join(_drawn(line, xs, [None if v is None else down(v) for v in line.values], floor) for line in series)
     flags = "".join(f'<path class="mark" d="M{across(position):.1f} 0V{SIDE}"/>' for position, _ in marks)
-    labels = [shown(tick) for tick in ticks]
+    labels = tick_labels(ticks, shown)
     y_axis = "".join(
         f'<span style="top:{down(tick) / SIDE:.2%}">{escape(text)}</span>'
         for tick, text in zip(ticks, labels, strict=True)
@@ -165,7 +176,8 @@ def chart(
         for position, label in marks
     )
     picture = Markup(
-        f'<div class="frame" aria-hidden="true"><div class="y" style="width:{max(map(len, labels)) + 1}ch">{y_axis}</div>'
+        '<div class="frame" aria-hidden="true">'
+        f'<div class="y" style="width:{max(map(len, labels)) + 1}ch">{y_axis}</div>'
         f'<div class="plot"><svg viewBox="0 0 {SIDE} {SIDE}" preserveAspectRatio="none">{grid}{curves}{flags}</svg>'
         f'{flag_names}<div class="hair" hidden></div></div>'
         f'<div class="x">{x_axis}</div><div class="x-title">{escape(x_title)}</div></div>'

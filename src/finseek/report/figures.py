@@ -1,17 +1,13 @@
-"""The figures that the verdict, the gates, the sections and the comparison share, read once from the artifacts' JSON."""
+"""The figures that verdict, gates, sections and comparison share, read once from the artifacts' JSON."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from finseek.report.inputs import Json, ReportInputs
 from finseek.report.numbers import finite
-
-SESSIONS_A_YEAR = 252
-NORMAL_975 = 1.959964
 
 
 @dataclass(frozen=True)
@@ -75,6 +71,7 @@ class Figures:
     accounts: tuple[Account, ...]
     excess: Estimate
     sessions: int | None
+    smallest_sharpe: float | None
     trials: int | None
 
     @property
@@ -86,20 +83,12 @@ class Figures:
         """Metrics of an account by name."""
         return next((account.metrics for account in self.accounts if account.name == name), None)
 
-    @property
-    def smallest_sharpe(self) -> float | None:
-        """Smallest annual Sharpe whose 95 % interval would exclude zero in a sample of this length.
-
-        The standard error of an annual Sharpe near zero is sqrt(252 / sessions) (Lo 2002, iid returns).
-        """
-        return NORMAL_975 * math.sqrt(SESSIONS_A_YEAR / self.sessions) if self.sessions else None
-
 
 def read_figures(inputs: ReportInputs) -> Figures:
     """Collect the headline figures from the artifacts."""
     evaluation, backtest = inputs.evaluation or {}, inputs.backtest or {}
     rows, scores = evaluation.get("rows") or {}, (evaluation.get("classification") or {}).get("all") or {}
-    sessions = (backtest.get("window") or {}).get("sessions")
+    window = backtest.get("window") or {}
     return Figures(
         rows=rows.get("total"),
         scored=rows.get("scored"),
@@ -110,7 +99,8 @@ def read_figures(inputs: ReportInputs) -> Figures:
         baselines=tuple(_baseline(name, found) for name, found in (evaluation.get("baselines") or {}).items()),
         accounts=_accounts(backtest),
         excess=Estimate.read(inputs.excess or (backtest.get("excess") or {}).get("annual")),
-        sessions=sessions if isinstance(sessions, int) else None,
+        sessions=window.get("sessions"),
+        smallest_sharpe=finite(window.get("smallest_detectable_sharpe")),
         trials=inputs.trials,
     )
 

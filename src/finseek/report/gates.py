@@ -52,7 +52,8 @@ def _coverage(inputs: ReportInputs, figures: Figures) -> Ruling:
     covered = share(figures.scored, figures.rows)
     if covered is None:
         return "skipped", "No predictions were scored."
-    text = f"{integer(figures.scored)} of {plural(figures.rows or 0, 'test row')} have a scored answer ({percent(covered)})."
+    rows = plural(figures.rows or 0, "test row")
+    text = f"{integer(figures.scored)} of {rows} have a scored answer ({percent(covered)})."
     return ("pass" if covered >= LEAST_COVERAGE else "caution" if covered >= LOW_COVERAGE else "fail"), text
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 ABSENT = "–"
+GLUE = "\N{NO-BREAK SPACE}"
 Format = Callable[[Any], str]
 
 
@@ -30,18 +31,19 @@ def _formatter(spec: str, scale: float = 1.0, suffix: str = "") -> Format:
     return shown
 
 
-percent = _formatter(",.1f", 100.0, " %")
-percent2 = _formatter(",.2f", 100.0, " %")
-signed_percent = _formatter("+,.1f", 100.0, " %")
-signed_percent2 = _formatter("+,.2f", 100.0, " %")
-basis_points = _formatter(",.1f", 10_000.0, " bps")
+percent = _formatter(",.1f", 100.0, f"{GLUE}%")
+percent2 = _formatter(",.2f", 100.0, f"{GLUE}%")
+signed_percent = _formatter("+,.1f", 100.0, f"{GLUE}%")
+signed_percent2 = _formatter("+,.2f", 100.0, f"{GLUE}%")
+signed_points = _formatter("+,.1f", 100.0)
+basis_points = _formatter(",.1f", 10_000.0, f"{GLUE}bps")
 integer = _formatter(",.0f")
 number2 = _formatter(",.2f")
 number3 = _formatter(",.3f")
 signed2 = _formatter("+,.2f")
 compact = _formatter(".3g")
 money = _formatter(",.0f")
-seconds = _formatter(",.1f", suffix=" s")
+seconds = _formatter(",.1f", suffix=f"{GLUE}s")
 
 
 def share(part: Any, whole: Any) -> float | None:
@@ -58,6 +60,12 @@ def plural(count: float, noun: str) -> str:
 def interval(low: Any, high: Any, shown: Format) -> str:
     """An interval in words: ``low to high``."""
     return ABSENT if finite(low) is None or finite(high) is None else f"{shown(low)} to {shown(high)}"
+
+
+def moment(stamp: Any) -> str:
+    """An ISO time to the minute, in UTC as it was written."""
+    text = str(stamp or ABSENT)
+    return f"{text[:10]} {text[11:16]} UTC" if len(text) > 16 else text
 
 
 def short_hash(digest: Any) -> str:

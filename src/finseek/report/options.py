@@ -10,5 +10,5 @@ from finseek.core.options import Options
 class ReportOptions(Options):
     """How much the report quotes."""
 
-    examples: int = Field(6, ge=0, le=50, description="example predictions that the report quotes")
-    rejects: int = Field(20, ge=0, le=500, description="rejected theses that the report lists")
+    examples: int = Field(default=6, ge=0, le=50, description="example predictions that the report quotes")
+    rejects: int = Field(default=20, ge=0, le=500, description="rejected theses that the report lists")

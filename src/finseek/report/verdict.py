@@ -7,7 +7,16 @@ from dataclasses import dataclass
 
 from finseek.report.blocks import Gate, Light
 from finseek.report.figures import Estimate, Figures
-from finseek.report.numbers import integer, number2, percent, plural, signed_percent, signed_percent2
+from finseek.report.numbers import (
+    Format,
+    integer,
+    number2,
+    percent,
+    plural,
+    signed_percent,
+    signed_percent2,
+    signed_points,
+)
 
 
 @dataclass(frozen=True)
@@ -54,9 +63,8 @@ def _all_of(count: int) -> str:
     return {1: "its one baseline", 2: "both baselines"}.get(count, f"all {count} baselines")
 
 
-def _range(estimate: Estimate, shown: object = signed_percent) -> str:
-    form = signed_percent2 if shown is signed_percent2 else signed_percent
-    return f"95 % interval {form(estimate.low)} to {form(estimate.high)}, which {_says(estimate)}"
+def _range(estimate: Estimate, shown: Format) -> str:
+    return f"95 % interval {shown(estimate.low)} to {shown(estimate.high)}, which {_says(estimate)}"
 
 
 def _says(estimate: Estimate) -> str:
@@ -82,16 +90,19 @@ def sentences(figures: Figures, gates: Sequence[Gate]) -> list[str]:
         )
     if figures.accuracy.value is not None:
         told.append(
-            f"The model gives the teacher's action in {percent(figures.accuracy.value)} of {integer(figures.scored)} scored rows."
+            f"The model gives the teacher's action in {percent(figures.accuracy.value)} of {integer(figures.scored)} "
+            "scored rows."
         )
     told += [
-        f"Against {baseline.name}: {signed_percent(baseline.difference.value)} points of accuracy ({_range(baseline.difference)})."
+        f"Against {baseline.name}: {signed_points(baseline.difference.value)} percentage points of accuracy "
+        f"({_range(baseline.difference, signed_points)})."
         for baseline in figures.baselines
         if baseline.difference.bounded
     ]
     if figures.trials is not None:
         told.append(
-            f"{plural(figures.trials, 'trial')} on this test data so far: the more trials, the more likely that the best one was luck."
+            f"{plural(figures.trials, 'trial')} on this test data so far: the more trials, the more likely that the "
+            "best one was luck."
         )
     else:
         told.append("The number of trials on this test data was not recorded, so no figure here is corrected for it.")

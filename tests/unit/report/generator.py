@@ -173,9 +173,11 @@ def make_inputs(
     grown = {name: 1e5 * np.concatenate([[1.0], np.cumprod(1 + r)]) for name, r in curves.items()}
     strategy = performance(grown["equity"], 1450.0) | {"hit_rate_trades": 0.49, "trades_closed": 311, "trades_open": 9}
     backtest = {
-        "window": {"first_decision": str(days[0]), "first_fill": str(days[1]), "last": str(days[-1]), "sessions": sessions, "tickers": 8},
+        "window": {"first_decision": str(days[0]), "first_fill": str(days[1]), "last": str(days[-1]), "sessions": sessions, "tickers": 8,
+            "sharpe_standard_error": math.sqrt(252 / sessions), "smallest_detectable_sharpe": 1.96 * math.sqrt(252 / sessions),
+        },
         "signals": {"given": 616, "traded": 613, "no_signal": 3, "unexecuted": 0, "cells_without_signal": 3},
-        "orders": {"filled": 2211, "rejected: no_open": 2},
+        "orders": {"filled": 2211, "rejected: no price": 2},
         "performance": strategy,
         "hold": {"flat": strategy, "keep": performance(grown["hold_keep"], 800.0) | {"trades_closed": 120}},
         "benchmarks": {name: performance(grown[name], 150.0) for name in ("buy_and_hold", "all_buy")},
@@ -190,7 +192,7 @@ def make_inputs(
         "config": {
             "run": {"name": "demo", "seed": 7},
             "split": {"train_end": "2024-12-31", "test_start": "2025-01-01", "validation_days": 30, "label_horizon": 5},
-            "prompt": {"order": ["action", "reasoning", "support"]}, "model": {"preset": "tiny", "path": None},
+            "prompt": {"answer_order": ["action", "reasoning", "support"]}, "model": {"preset": "tiny", "path": None},
             "train": {"engine": "lightning"}, "evaluate": {"mode": "score"},
             "backtest": {"hold": "flat", "shorts": False, "sizing_strategy": "equal_weight", "transaction_cost": 0.001, "slippage": 0.0005},
         },

@@ -13,17 +13,18 @@ from finseek.report.inputs import Json, ReportInputs
 from finseek.report.numbers import Format, finite, integer, money, number2, percent, percent2, signed_percent
 
 LEAD = (
-    "An account that reads each answer after the close and trades at the next open, with fee and slippage. "
-    "Beside it stand the same universe bought and held, and the same signals with the other reading of HOLD."
+    "An account that reads each answer after the close and trades at the next open, with fee and slippage. Beside it "
+    "stand the same universe bought and held, every answer read as BUY, and the same signals with the other reading of "
+    "HOLD: flat closes an open position, keep leaves it."
 )
 NAMES = {
     "strategy": "strategy",
-    "hold_flat": "strategy, HOLD closes the position",
-    "hold_keep": "strategy, HOLD keeps the position",
-    "buy_and_hold": "buy-and-hold, same universe",
-    "all_buy": "every answer BUY",
-    "all_sell": "every answer SELL",
-    "teacher": "teacher's own actions",
+    "hold_flat": "with HOLD flat",
+    "hold_keep": "with HOLD keep",
+    "buy_and_hold": "buy-and-hold",
+    "all_buy": "all BUY",
+    "all_sell": "all SELL",
+    "teacher": "teacher",
     "benchmark": "index",
     "cash": "cash",
 }
@@ -37,18 +38,18 @@ _SERIES = {
 }
 MONTHS = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()
 
-_COLUMNS: tuple[tuple[str, str, Format], ...] = (
-    ("total_return", "Total return", signed_percent),
-    ("annual_return", "Annual return", signed_percent),
-    ("volatility", "Volatility", percent),
-    ("sharpe", "Sharpe", number2),
-    ("sortino", "Sortino", number2),
-    ("calmar", "Calmar", number2),
-    ("max_drawdown", "Largest drawdown", percent),
-    ("hit_rate_days", "Days gained", percent),
-    ("turnover_daily", "Daily turnover", percent),
-    ("gross_exposure", "Gross exposure", percent),
-    ("net_exposure", "Net exposure", percent),
+_MEASURES: tuple[tuple[str, str, Format, str], ...] = (
+    ("total_return", "Total return", signed_percent, "over the whole test, costs paid"),
+    ("annual_return", "Annual return", signed_percent, "the same, compounded to a year"),
+    ("volatility", "Volatility", percent, "how much a year's return varies"),
+    ("sharpe", "Sharpe", number2, "return over volatility, annual, flat days included"),
+    ("sortino", "Sortino", number2, "the same, counting losing days alone as risk"),
+    ("calmar", "Calmar", number2, "annual return over the largest drawdown"),
+    ("max_drawdown", "Largest drawdown", percent, "deepest fall from a highest close"),
+    ("hit_rate_days", "Days gained", percent, "share of the days that moved which gained"),
+    ("turnover_daily", "Daily turnover", percent, "bought and sold in a day, of equity"),
+    ("gross_exposure", "Gross exposure", percent, "invested on average, long plus short, of equity"),
+    ("net_exposure", "Net exposure", percent, "invested on average, long less short, of equity"),
 )
 
 
@@ -80,22 +81,26 @@ def section(inputs: ReportInputs, figures: Figures) -> Section:
 
 
 def _performance(figures: Figures) -> Table:
-    shown = [
-        column for column in _COLUMNS if any(finite(a.metrics.get(column[0])) is not None for a in figures.accounts)
-    ]
+    accounts = figures.accounts
     return Table(
         "Performance of the accounts",
-        "All after costs; Sharpe, Sortino and Calmar divide the return by a measure of risk (annual, higher is better); "
-        "turnover is what is traded in a day, exposure what is invested, both as a share of equity.",
-        ["Account", *(title for _, title, _ in shown)],
-        [[called(a.name), *(form(a.metrics.get(key)) for key, _, form in shown)] for a in figures.accounts],
+        "All accounts trade the same sessions and pay the same fee and slippage; a dash means that a measure is not "
+        "defined.",
+        ["Measure", *(called(account.name) for account in accounts), "Meaning"],
+        [
+            [title, *(shown(account.metrics.get(key)) for account in accounts), meaning]
+            for key, title, shown, meaning in _MEASURES
+            if any(finite(account.metrics.get(key)) is not None for account in accounts)
+        ],
+        text=frozenset({0, len(accounts) + 1}),
     )
 
 
 def _costs(figures: Figures) -> Table:
     return Table(
         "Costs",
-        "What each account paid in fees, and lost to worse prices at its fills (slippage), in money and as a share of its starting capital.",
+        "What each account paid in fees, and lost to worse prices at its fills (slippage), in money and as a share "
+        "of its starting capital.",
         ["Account", "Fees", "Slippage", "Together", "Of capital", "Round trips"],
         [
             [
@@ -119,7 +124,8 @@ def _signals(backtest: Json) -> Table | None:
         return None
     return Table(
         "Signals and orders",
-        "What became of the answers: a signal without a next session is never executed, and a ticker and day without a signal keep their position until it expires.",
+        "What became of the answers: a signal without a next session is never executed, and a ticker and day "
+        "without a signal keep their position until it expires.",
         ["What", "Count"],
         rows,
     )
@@ -152,7 +158,8 @@ def _curves(table: Json) -> list[Chart]:
         ),
         chart(
             "chart-drawdown", "Drawdown",
-            "How far each account stands below its own highest close; the deepest point is what its owner had to endure.",
+            "How far each account stands below its own highest close; the deepest point is what its owner had to "
+            "endure.",
             at, dates, falls, percent, x_title="session", zero=True,
         ),
     ]  # fmt: skip
@@ -169,7 +176,8 @@ def _exposure(table: Json) -> list[Chart]:
     return [
         chart(
             "chart-exposure", "Exposure",
-            "Share of the account that is invested at each close: gross adds long and short positions, net subtracts the short ones.",
+            "Share of the account that is invested at each close: gross adds long and short positions, net "
+            "subtracts the short ones.",
             list(map(float, range(len(dates)))), dates, lines, percent, x_title="session", zero=True,
         )
     ]  # fmt: skip
@@ -192,12 +200,18 @@ def monthly(dates: Sequence[str], values: Sequence[float | None]) -> Matrix | No
         whole[year] = (1 + whole.get(year, 0.0)) * (1 + gains[year, month]) - 1
     assert abs(before / start - _compounded(whole.values())) < 1e-9
     largest = max(map(abs, gains.values())) or 1.0
+    rows = []
+    for year, gain in whole.items():
+        months = [_tinted(gains.get((year, month)), largest) for month in range(1, 13)]
+        rows.append((year, [Cell(signed_percent(gain)), *months]))
     return Matrix(
         "Return of the strategy by month",
-        "Each cell is the change of equity from the last close of the month before; blue is a gain, red a loss, and the deeper the larger.",
-        "Year", [*MONTHS, "Year"],
-        [(year, [*(_tinted(gains.get((year, m)), largest) for m in range(1, 13)), Cell(signed_percent(whole[year]))]) for year in whole],
-    )  # fmt: skip
+        "Each cell is the change of equity from the last close of the month before; "
+        "blue is a gain, red a loss, and the deeper the larger.",
+        "Year",
+        ["Whole year", *MONTHS],
+        rows,
+    )
 
 
 def _compounded(gains: Iterable[float]) -> float:

@@ -6,7 +6,10 @@ from finseek.report.blocks import Block, Notice, Section, Table
 from finseek.report.inputs import ReportInputs
 from finseek.report.numbers import integer
 
-LEAD = "Every file that went in and came out, with its SHA-256; `finseek manifest verify` recomputes them all and names each file that differs."
+LEAD = (
+    "Every file that went in and came out, with its SHA-256; `finseek manifest verify` recomputes them all and "
+    "names each file that differs."
+)
 
 
 def section(inputs: ReportInputs) -> Section:

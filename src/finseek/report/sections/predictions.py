@@ -22,7 +22,8 @@ from finseek.report.numbers import (
 )
 
 LEAD = (
-    "On the test split the model gives one of five actions for each ticker and session, without having seen any later day. "
+    "On the test split the model gives one of five actions for each ticker and session, without having seen any "
+    "later day. "
     "The teacher's action is what it should reproduce; whether that action makes money is a question for the backtest."
 )
 ACTIONS = ("STRONG_SELL", "SELL", "HOLD", "BUY", "STRONG_BUY")
@@ -54,7 +55,8 @@ def _scores(figures: Figures) -> Facts:
         (
             "Accuracy",
             percent(accuracy.value),
-            f"share of the teacher's actions reproduced; 95 % interval {interval(accuracy.low, accuracy.high, percent)}",
+            "share of the teacher's actions reproduced; 95 % interval "
+            f"{interval(accuracy.low, accuracy.high, percent)}",
         ),
         (
             "Macro F1",
@@ -89,7 +91,8 @@ def _baselines(figures: Figures) -> Intervals | Notice:
     ]
     return intervals(
         "Accuracy of the model less accuracy of each baseline",
-        "The model is better than a rule only if the whole interval of their difference on the same rows lies right of the dashed zero; "
+        "The model is better than a rule only if the whole interval of their difference on the same rows lies right "
+        "of the dashed zero; "
         "sessions are resampled whole, because rows of one day are not independent.",
         "Baseline",
         rows,
@@ -119,7 +122,8 @@ def _confusion(classification: Json) -> Matrix | None:
         rows.append((spoken(truth), cells))
     return Matrix(
         "Confusion: teacher's action (rows) by the model's answer (columns)",
-        "How often each action of the teacher was answered with which; blue cells on the diagonal are right, red ones wrong, deeper means a larger share of the row.",
+        "How often each action of the teacher was answered with which; blue cells on the diagonal are right, red "
+        "ones wrong, deeper means a larger share of the row.",
         "Teacher",
         [spoken(answer) for answer in confusion["answer"]],
         rows,
@@ -137,7 +141,8 @@ def _classes(classification: Json) -> Table | None:
         return None
     return Table(
         "Scores by action",
-        "Precision is how often the model is right when it gives the action, recall how many of the teacher's it finds, F1 their harmonic mean.",
+        "Precision is how often the model is right when it gives the action, recall how many of the teacher's it "
+        "finds, F1 their harmonic mean.",
         ["Action", "Teacher's", "Model's", "Precision", "Recall", "F1"],
         [
             [
@@ -178,7 +183,8 @@ def _money(evaluation: Json) -> Table | None:
         rows.append([f"{horizon}", integer((found.get("rows") or {}).get("directional")), *shown])
     return Table(
         "Directions before costs, by horizon",
-        "Whether prices went the way of the answer in the sessions after the next open, HOLD left out, with 95 % intervals; "
+        "Whether prices went the way of the answer in the sessions after the next open, HOLD left out, with 95 % "
+        "intervals; "
         "half the hits, no return and a Sharpe of zero are what chance gives.",
         ["Sessions ahead", "Rows", "Hit rate", "Mean return", "Directional Sharpe"],
         rows,
@@ -205,7 +211,8 @@ def _calibration(predictions: Rows) -> Chart | None:
     return chart(
         "chart-calibration",
         "Calibration",
-        "Each dot gathers answers of like confidence; on the dashed line the model is right exactly as often as it is sure, below it the model is overconfident.",
+        "Each dot gathers answers of like confidence; on the dashed line the model is right exactly as often as it "
+        "is sure, below it the model is overconfident.",
         at, names,
         [Line("right", right, 1, "dots"), Line("as sure as right", at, 5, "dashed")],
         percent, x_title="confidence of the answer", zero=True, x_wanted=2,

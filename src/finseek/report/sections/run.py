@@ -6,14 +6,14 @@ from typing import Any
 
 from finseek.report.blocks import Block, Facts, Section, Table
 from finseek.report.inputs import ReportInputs
-from finseek.report.numbers import ABSENT, integer, seconds, short_hash
+from finseek.report.numbers import ABSENT, integer, moment, seconds, short_hash
 
 _SETTINGS = (
     ("split.train_end", "last day that training may see"),
     ("split.validation_days", "calendar days before it that choose the checkpoint"),
     ("split.test_start", "first day of the test"),
     ("split.label_horizon", "sessions until a decision's outcome is known"),
-    ("prompt.order", "whether the model answers first or reasons first"),
+    ("prompt.answer_order", "whether the model answers first or reasons first"),
     ("model.preset", "architecture, trained from random weights"),
     ("model.path", "checkpoint that training started from"),
     ("train.engine", "program that trained"),
@@ -57,7 +57,7 @@ def section(inputs: ReportInputs) -> Section:
             ("Seed", in_words(run.get("seed")), "of everything random in the run"),
             ("finseek", in_words(code.get("version")), f"commit {short_hash(code.get('git_commit'))}{dirty}"),
             ("Python", in_words(environment.get("python")), in_words(environment.get("platform"))),
-            ("Finished", in_words(run.get("finished")), "time of the report's stage"),
+            ("Finished", moment(run.get("finished")), "when this page was made"),
         ]
     )
     rows = [
@@ -73,7 +73,7 @@ def section(inputs: ReportInputs) -> Section:
             ["Key", "Value", "Meaning"],
             rows,
             text=frozenset({0, 1, 2}),
-            mono=frozenset({1}),
+            mono=frozenset({0, 1}),
         )
     )
     stages = run.get("stages") or {}
@@ -81,7 +81,8 @@ def section(inputs: ReportInputs) -> Section:
         blocks.append(
             Table(
                 "Stages",
-                "Each stage turns files into files; its time is wall clock on the machine above, and its counts say what went through.",
+                "Each stage turns files into files; its time is wall clock on the machine above, and its counts say "
+                "what went through.",
                 ["Stage", "Time", "Counts"],
                 [
                     [name, seconds(record.get("seconds")), _counts(record.get("counts") or {})]
@@ -99,6 +100,7 @@ def section(inputs: ReportInputs) -> Section:
                 ["Package", "Version"],
                 installed,
                 text=frozenset({0, 1}),
+                folded=True,
             )
         )
     return Section("run", "What was run", "One configuration, from theses and prices to this page.", blocks)

@@ -9,9 +9,12 @@ from finseek.report.blocks import Block, Chart, Facts, Intervals, Notice, Sectio
 from finseek.report.charts import Line, chart, intervals, nice_ticks
 from finseek.report.figures import Figures
 from finseek.report.inputs import ReportInputs
-from finseek.report.numbers import Format, finite, integer, number2, number3, signed_percent, signed_percent2
+from finseek.report.numbers import Format, finite, integer, number2, number3, plural, signed_percent, signed_percent2
 
-LEAD = "How much of the result luck could explain: an interval that includes zero, or a sample too short to show a realistic Sharpe, proves nothing either way."
+LEAD = (
+    "How much of the result luck could explain: an interval that includes zero, or a sample too short to show a "
+    "realistic Sharpe, proves nothing either way."
+)
 MOST_BINS = 40
 
 
@@ -48,7 +51,8 @@ def _excess(figures: Figures) -> Intervals | Notice:
         return Notice("The excess over the exposure-matched universe has no interval, so nothing can be said of skill.")
     return intervals(
         "Return a year beyond what the account's exposure to the market earned",
-        "The account's return less what the same net exposure to the equal-weight universe earned on the same days; left of the dashed zero means that the choice of stocks and days cost money.",
+        "The account's return less what the same net exposure to the equal-weight universe earned on the same days; "
+        "left of the dashed zero means that the choice of stocks and days cost money.",
         "Estimate",
         [("excess over the exposure-matched universe", excess.value, excess.low, excess.high, excess.reading)],
         signed_percent2,
@@ -60,7 +64,8 @@ def _nulls(inputs: ReportInputs) -> list[Block]:
     if not nulls:
         return [
             Notice(
-                "No null distribution: the account was not compared with shifted and shuffled copies of its own weights."
+                "No null distribution: the account was not compared with shifted and shuffled copies of its own "
+                "weights."
             )
         ]
     drawn = [histogram(name, null) for name, null in nulls.items() if isinstance(null, dict) and null.get("values")]
@@ -81,7 +86,8 @@ def histogram(name: str, null: dict[str, Any]) -> Chart:
     return chart(
         f"chart-null-{name}",
         f"Null distribution: {name.replace('_', ' ')}",
-        f"What {integer(len(draws))} copies of the same positions, shifted in time and dealt to other tickers, would have earned; skill shows as a line far to the right of the hill{told}.",
+        f"What {integer(len(draws))} copies of the same positions, shifted in time and dealt to other tickers, would "
+        f"have earned; skill shows as a line far to the right of the hill{told}.",
         middles, [shown(x) for x in middles], [Line("null models", counts, 5, "bars")],
         integer, x_title=name.replace("_", " "), marks=marks, zero=True,
     )  # fmt: skip
@@ -100,7 +106,8 @@ def binned(draws: Sequence[float]) -> tuple[list[float], list[float]]:
 def _trials(figures: Figures) -> Notice:
     if figures.trials is None:
         return Notice("The number of trials on this test data was not recorded.")
-    text = f"{integer(figures.trials)} distinct configurations have been scored on this test data; the best of many looks good by luck alone."
+    tried = plural(figures.trials, "configuration")
+    text = f"{tried} scored on this test data so far, this one included; the best of many looks good by luck alone."
     return Notice(text, "pass" if figures.trials == 1 else "caution")
 
 

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
-from finseek.report.blocks import Block, Chart, Facts, Notice, Section
+from finseek.report.blocks import Block, Chart, Facts, Group, Notice, Section
 from finseek.report.charts import Line, chart
 from finseek.report.inputs import Json, ReportInputs
 from finseek.report.numbers import ABSENT, Format, compact, finite, integer, number2, number3, percent, seconds
 
-LEAD = "The model read the training samples and was corrected towards the teacher's answers; the validation samples, which it never learned from, chose the checkpoint."
+LEAD = (
+    "The model read the training samples and was corrected towards the teacher's answers; the validation samples, "
+    "which it never learned from, chose the checkpoint."
+)
 
 _PICTURES: tuple[tuple[str, str, str, tuple[tuple[str, str, int, str], ...], Format], ...] = (
     (
         "loss",
         "Loss by training step",
-        "How surprised the model is by the teacher's words (nats per token, lower is better); validation rising while training falls means that it memorises.",
+        "How surprised the model is by the teacher's words (nats per token, lower is better); validation rising "
+        "while training falls means that it memorises.",
         (
             ("loss", "training", 1, "line"),
             ("validation_loss", "validation", 2, "line"),
@@ -48,7 +53,8 @@ _PICTURES: tuple[tuple[str, str, str, tuple[tuple[str, str, int, str], ...], For
     (
         "expert-load",
         "Load of the experts",
-        "Share of tokens that the busiest and the idlest routed expert received, against an even share; an expert near zero has stopped learning.",
+        "Share of tokens that the busiest and the idlest routed expert received, against an even share; an expert "
+        "near zero has stopped learning.",
         (
             ("max_expert_load", "busiest expert", 2, "line"),
             ("min_expert_load", "idlest expert", 1, "line"),
@@ -90,7 +96,8 @@ def section(inputs: ReportInputs) -> Section:
             ]
         )
     ]
-    blocks += [picture for spec in _PICTURES if (picture := _picture(rows, *spec, best)) is not None]
+    pictures = [picture for spec in _PICTURES if (picture := _picture(rows, *spec, best)) is not None]
+    blocks += [*pictures[:1], *([Group(pictures[1:])] if pictures[1:] else [])]
     return Section("training", "Training", LEAD, blocks)
 
 
@@ -134,11 +141,9 @@ def _picture(
 
 def _bridged(values: Sequence[float | None]) -> list[float | None]:
     """Join the points of a column that is logged now and then (validation) by straight lines."""
-    known = [i for i, value in enumerate(values) if value is not None]
+    known = [(i, value) for i, value in enumerate(values) if value is not None]
     joined: list[float | None] = list(values)
-    for left, right in zip(known, known[1:], strict=False):
-        first, last = values[left], values[right]
-        assert first is not None and last is not None
+    for (left, first), (right, last) in pairwise(known):
         for i in range(left + 1, right):
             joined[i] = first + (last - first) * (i - left) / (right - left)
     return joined
