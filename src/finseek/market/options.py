@@ -1,0 +1,61 @@
+"""The options of the price table and of the snapshot."""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from finseek.core.options import Options
+from finseek.market.features import FEATURES, Feature, find_feature
+
+Column = Literal["date", "ticker", "open", "high", "low", "close", "adjusted_close", "volume"]
+COLUMNS: tuple[Column, ...] = ("date", "ticker", "open", "high", "low", "close", "adjusted_close", "volume")
+
+
+class PricesOptions(Options):
+    """Where the prices come from and how their table is laid out."""
+
+    source: Path | None = Field(default=None, description="Parquet or CSV file with one row a ticker and day")
+    benchmark: str | None = Field(default=None, description="ticker of the benchmark; kept out of the universe")
+    columns: dict[Column, str] = Field(
+        default_factory=dict, description="name in the file of each column that is called otherwise there"
+    )
+    date_format: str = Field(default="%Y-%m-%d", description="strptime format of dates that are text")
+    start: date | None = Field(default=None, description="first day to use; earlier rows are left out")
+    end: date | None = Field(default=None, description="last day to use; later rows are left out")
+    provider: Literal["eodhd", "stooq", "yfinance", "synthetic"] | None = Field(
+        default=None, description="service to fetch from where there is no source file"
+    )
+    exchange: str = Field(default="US", description="suffix of the exchange for providers that want one, as in AMZN.US")
+    cache_dir: Path | None = Field(default=None, description="folder of the store that fetched prices are kept in")
+    calendar: str | None = Field(default="XNYS", description="exchange calendar for prices check")
+
+
+class SnapshotOptions(Options):
+    """Which numbers of the market the prompt shows, and how."""
+
+    features: tuple[str, ...] = Field(
+        default=tuple(FEATURES), description="features in the order of the prompt; module:name loads one of your own"
+    )
+    rendering: Literal["words", "numbers"] = Field(
+        default="words", description="words: name=letter of a bin; numbers: name=signed number with one decimal"
+    )
+    bins: int = Field(default=16, ge=2, le=26, description="bins of the rendering as words, named a, b, c …")
+
+    @field_validator("features")
+    @classmethod
+    def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        resolved = [name if name in FEATURES else find_feature(name).name for name in names]
+        repeated = sorted({name for name in resolved if resolved.count(name) > 1})
+        if repeated:
+            raise ValueError(f"feature {repeated[0]} is listed twice: keep one of them")
+        if not names:
+            raise ValueError("a snapshot needs at least one feature")
+        return names
+
+    def resolve(self) -> tuple[Feature, ...]:
+        """The features themselves, in order."""
+        return tuple(find_feature(name) for name in self.features)

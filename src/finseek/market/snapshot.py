@@ -1,0 +1,167 @@
+"""The snapshot: what the prompt shows of the market as of session t, from sessions <= t only.
+
+Windows count the bars of the ticker itself: a day on which it did not trade is skipped, not filled. Where its history
+has a hole so long that the window spans more than twice its length in sessions, there is no value.
+
+Names of the default features in words: ret5 return over 5 sessions; day close against open; gap open against the
+previous close; range of the day; pos place of the close in that range; sma20, ema20 close against its mean; rsi14;
+vol20 volatility; money20 money volume against its mean; pos252 place in the range of 52 weeks. ``ret5=a`` is the lowest
+of 16 bins, ``ret5=p`` the highest, ``ret5=na`` unknown.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import NDArray
+
+from finseek.core.errors import InputError
+from finseek.market.features import Bars, Feature, Floats, shifted, volatility
+from finseek.market.options import SnapshotOptions
+from finseek.market.prices import Prices
+
+MISSING = "na"
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
+# Rounded before it is cut: a value on an edge falls on the same side whatever the last bits of the prices say.
+DECIMALS = 9
+
+
+@dataclass(frozen=True)
+class Snapshots:
+    """Features of all tickers on all sessions.
+
+    Attributes:
+        prices: the table that they were computed from.
+        options: which, and how they are rendered.
+        features: by name, shape (S, N), in the feature's own unit; NaN where history is missing.
+        scaled: by name, shape (S, N): the number that is rendered; NaN likewise.
+        scales: by name, ``normal`` or ``unit``.
+    """
+
+    prices: Prices
+    options: SnapshotOptions
+    features: dict[str, Floats]
+    scaled: dict[str, Floats]
+    scales: dict[str, str]
+
+    def bins(self, name: str) -> NDArray[np.int8]:
+        """Bin of a feature, 0 lowest, -1 unknown; shape (S, N)."""
+        return bin_of(self.scaled[name], self.scales[name], self.options.bins)
+
+    def text(self, ticker: str, as_of_date: date) -> str:
+        """One line, one ``name=value`` word a feature.
+
+        Raises:
+            InputError: the day is no session, or the ticker is unknown or has no bar on it.
+        """
+        row, column = self.place(ticker, as_of_date)
+        return " ".join(
+            f"{name}={render(float(array[row, column]), self.scales[name], self.options)}"
+            for name, array in self.scaled.items()
+        )
+
+    def place(self, ticker: str, as_of_date: date) -> tuple[int, int]:
+        """Row and column of a ticker and day.
+
+        Raises:
+            InputError: as ``text``.
+        """
+        column = self.prices.column(ticker)
+        row = int(self.prices.sessions.index([as_of_date])[0])
+        if row < 0:
+            raise InputError(f"{as_of_date} is no session of the price table: {ticker} has no snapshot as of it")
+        if not self.prices.has_bar[row, column]:
+            raise InputError(f"{ticker} has no bar on {as_of_date}: there is no snapshot as of it")
+        return row, column
+
+
+def snapshots(prices: Prices, options: SnapshotOptions | None = None) -> Snapshots:
+    """Compute the features of a table.
+
+    Args:
+        prices: the table.
+        options: which features, and how they are rendered.
+    """
+    options = options or SnapshotOptions()
+    columns = OwnBars(prices)
+    features, scaled = {}, {}
+    scales: dict[str, str] = {}
+    for feature in options.resolve():
+        value, standard = columns.evaluate(feature)
+        features[feature.name], scaled[feature.name], scales[feature.name] = value, standard, feature.scale
+    return Snapshots(prices, options, features, scaled, scales)
+
+
+class OwnBars:
+    """The bars of each ticker moved together, so that windows count bars; and back."""
+
+    def __init__(self, prices: Prices) -> None:
+        self.order: NDArray[np.int64] | None = None
+        if not prices.has_bar.all():
+            self.order = np.argsort(~prices.has_bar, axis=0, kind="stable")
+        close = self._together(prices.adjusted_close)
+        growth = np.log(close / shifted(close, 1))
+        self.bars = Bars(
+            open=self._together(prices.adjusted_open),
+            high=self._together(prices.adjusted_high),
+            low=self._together(prices.adjusted_low),
+            close=close,
+            money=self._together(prices.money),
+            growth=growth,
+            volatility=volatility(growth),
+        )
+
+    def evaluate(self, feature: Feature) -> tuple[Floats, Floats]:
+        """Value and scaled value of a feature, shape (S, N)."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            value = self._known(feature.formula(self.bars), feature.window)
+            standard = self._known(feature.scaling(value, self.bars.volatility), feature.scaled_window)
+        return self._back(value), self._back(np.round(standard, DECIMALS))
+
+    def _together(self, values: Floats) -> Floats:
+        return values if self.order is None else np.take_along_axis(values, self.order, axis=0)
+
+    def _back(self, values: Floats) -> Floats:
+        if self.order is None:
+            return values
+        result = np.full_like(values, np.nan)
+        np.put_along_axis(result, self.order, values, axis=0)
+        return result
+
+    def _known(self, values: Floats, window: int) -> Floats:
+        """NaN where fewer than ``window`` earlier bars exist or they lie too far apart."""
+        result = values.copy()
+        result[:window] = np.nan
+        if self.order is not None and window:
+            span = self.order[window:] - self.order[: len(self.order) - window]
+            result[window:][span > 2 * window + 2] = np.nan
+        return result
+
+
+def edges(scale: str, bins: int) -> Floats:
+    """The inner edges of the bins, shape (bins - 1,): constants, never fitted."""
+    parts = np.arange(1, bins) / bins
+    if scale == "unit":
+        return parts
+    return np.array([NormalDist().inv_cdf(part) for part in parts])
+
+
+def bin_of(scaled: Floats, scale: str, bins: int) -> NDArray[np.int8]:
+    """Number of edges at or below each value; -1 for NaN."""
+    found = np.searchsorted(edges(scale, bins), scaled, side="right")
+    return np.where(np.isnan(scaled), -1, found).astype(np.int8)
+
+
+def render(scaled: float, scale: str, options: SnapshotOptions) -> str:
+    """A scaled value as the prompt shows it."""
+    if np.isnan(scaled):
+        return MISSING
+    if options.rendering == "words":
+        return LETTERS[int(bin_of(np.array(scaled), scale, options.bins))]
+    # A known range becomes -5..5, so that one decimal keeps a hundredth of it.
+    number = 10 * (scaled - 0.5) if scale == "unit" else scaled
+    tenths = round(10 * min(max(number, -9.9), 9.9))
+    return f"{'-' if tenths < 0 else '+'}{abs(tenths) // 10}.{abs(tenths) % 10}"
