@@ -1,0 +1,17 @@
+"""Training: one job, several engines, one result."""
+
+from finseek.train.engines import load_engine
+from finseek.train.job import Engine, ModelInit, TrainJob, TrainResult
+from finseek.train.options import ModelOptions, ParallelOptions, TrackingOptions, TrainOptions
+
+__all__ = [
+    "Engine",
+    "ModelInit",
+    "ModelOptions",
+    "ParallelOptions",
+    "TrackingOptions",
+    "TrainJob",
+    "TrainOptions",
+    "TrainResult",
+    "load_engine",
+]

@@ -1,0 +1,162 @@
+"""Samples as arrays, and the batches of every step as a pure function of (seed, epoch, step).
+
+n   samples                     B   rows of one batch
+N   tokens of all samples       T   tokens of its longest row
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from finseek.core.errors import InputError
+from finseek.core.progress import Progress, silent
+from finseek.samples import Encoder, Sample
+from finseek.train.options import LossWeights
+
+ACTION = 1
+POOL = 32
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows of equal length, padded on the right.
+
+    Attributes:
+        input_ids: int64 (B, T).
+        attention_mask: bool (B, T), False on padding.
+        weight: float32 (B, T), the weight of the loss of predicting token t; 0 at t = 0 and on padding.
+        action: bool (B, T), where token t belongs to the action.
+    """
+
+    input_ids: NDArray[np.int64]
+    attention_mask: NDArray[np.bool_]
+    weight: NDArray[np.float32]
+    action: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class TokenSet:
+    """All samples of one file, concatenated.
+
+    Attributes:
+        tokens: int32 (N,).
+        roles: int8 (N,), 0 prompt, 1 action, 2 rest of the answer.
+        starts: int64 (n + 1,), sample i is ``tokens[starts[i]:starts[i + 1]]``.
+        truncated: samples whose answer was cut.
+    """
+
+    tokens: NDArray[np.int32]
+    roles: NDArray[np.int8]
+    starts: NDArray[np.int64]
+    truncated: int
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Tokens of each sample, int64 (n,)."""
+        return np.diff(self.starts)
+
+    def token_weights(self, weights: LossWeights, answer_only: bool) -> NDArray[np.float32]:
+        """Weight of the loss of each token, float32 (N,); the first token of a sample is never predicted."""
+        by_role = np.array([0.0 if answer_only else weights.rest, weights.action, weights.rest], dtype=np.float32)
+        result = by_role[self.roles]
+        result[self.starts[:-1]] = 0
+        return result
+
+    def collate(self, rows: NDArray[np.int64], weights: NDArray[np.float32], pad_id: int) -> Batch:
+        """Pad samples ``rows`` to their longest, with the weights that :meth:`token_weights` gave."""
+        longest = int(self.lengths[rows].max())
+        ids = np.full((len(rows), longest), pad_id, dtype=np.int64)
+        mask = np.zeros((len(rows), longest), dtype=bool)
+        weight = np.zeros((len(rows), longest), dtype=np.float32)
+        action = np.zeros((len(rows), longest), dtype=bool)
+        for place, row in enumerate(rows):
+            start, end = self.starts[row], self.starts[row + 1]
+            ids[place, : end - start] = self.tokens[start:end]
+            mask[place, : end - start] = True
+            weight[place, : end - start] = weights[start:end]
+            action[place, : end - start] = self.roles[start:end] == ACTION
+        return Batch(ids, mask, weight, action)
+
+
+def encode_samples(
+    samples: Sequence[Sample], encoder: Encoder, seq_length: int, progress: Progress = silent
+) -> TokenSet:
+    """Encode samples once; the end of an answer that does not fit is cut, its action never.
+
+    Raises:
+        InputError: if there is no sample, or one whose prompt and action do not fit ``seq_length``.
+    """
+    if not samples:
+        raise InputError("there are no samples to encode: look at the split certificate for what was dropped")
+    tokens, roles = [], []
+    truncated = 0
+    for number, sample in enumerate(samples):
+        encoded = encoder.encode(sample, seq_length, truncate=True)
+        truncated += encoded.truncated
+        tokens.append(encoded.input_ids)
+        roles.append(encoded.role)
+        if number % 1000 == 0:
+            progress("encode", number, len(samples), "samples")
+    starts = np.concatenate([[0], np.cumsum([len(ids) for ids in tokens])]).astype(np.int64)
+    return TokenSet(np.concatenate(tokens), np.concatenate(roles), starts, truncated)
+
+
+@dataclass(frozen=True)
+class BatchPlan:
+    """Which samples each step trains on; step s needs nothing but s.
+
+    Every epoch is a permutation of all samples from (seed, epoch). Pools of ``POOL`` batches are sorted by
+    length, so that rows of a batch pad little, and the batches of the epoch are shuffled again. The last batch
+    of an epoch may be smaller; the loss is a mean over its own tokens.
+
+    Attributes:
+        lengths: tokens of each sample, int64 (n,).
+        global_batch_size: samples of a step.
+        seed: of the order.
+    """
+
+    lengths: NDArray[np.int64]
+    global_batch_size: int
+    seed: int
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps that see every sample once."""
+        return -(-len(self.lengths) // self.global_batch_size)
+
+    def epoch(self, epoch: int) -> list[NDArray[np.int64]]:
+        """Samples of each step of an epoch (from 0), longest first within a step."""
+        rng = np.random.default_rng([self.seed, epoch])
+        order = rng.permutation(len(self.lengths))
+        pool = POOL * self.global_batch_size
+        pools = (order[start : start + pool] for start in range(0, len(order), pool))
+        by_length = np.concatenate([rows[np.argsort(-self.lengths[rows], kind="stable")] for rows in pools])
+        steps = np.split(by_length, range(self.global_batch_size, len(by_length), self.global_batch_size))
+        return [steps[place] for place in rng.permutation(len(steps))]
+
+    def steps(self, first: int, end: int) -> Iterator[tuple[int, NDArray[np.int64]]]:
+        """Steps ``first`` to ``end`` - 1 with their samples."""
+        for epoch in range(first // self.steps_per_epoch, -(-end // self.steps_per_epoch)):
+            before = epoch * self.steps_per_epoch
+            for place, rows in enumerate(self.epoch(epoch)):
+                if first <= before + place < end:
+                    yield before + place, rows
+
+
+def micro_batches(rows: NDArray[np.int64], size: int, rank: int = 0, replicas: int = 1) -> Iterator[NDArray[np.int64]]:
+    """Split the samples of a step into forward passes of ``size`` rows for one of ``replicas`` ranks.
+
+    Rank r takes rows r, r + replicas, … so that ranks see like lengths. Every rank gets the same number of
+    passes, since collectives inside the model want that; a pass may be empty.
+    """
+    own = rows[rank::replicas]
+    passes = -(-len(rows[::replicas]) // size)
+    for place in range(passes):
+        yield own[place * size : (place + 1) * size]

@@ -1,0 +1,178 @@
+"""The engine learns, repeats itself, goes on after a kill as though nothing had happened, and fails in one line."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from dataclasses import replace
+
+import pytest
+import torch
+
+from finseek.core.errors import ConfigError, FinseekError
+from finseek.model import DeepSeekV3
+from finseek.train import ModelInit, ParallelOptions, TrainJob, TrainResult, load_engine
+from finseek.train.state import TIME_FIELDS
+
+
+def run(job: TrainJob) -> TrainResult:
+    return load_engine("lightning").run(job)
+
+
+def lines(job: TrainJob) -> list[dict]:
+    read = [json.loads(line) for line in (job.output / "train_log.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key not in TIME_FIELDS} for line in read]
+
+
+def weights(job: TrainJob) -> bytes:
+    return (job.output / "checkpoint" / "model.safetensors").read_bytes()
+
+
+def test_learns_the_planted_rule_and_leaves_a_loadable_checkpoint(make_job, capfd):
+    job = make_job(epochs=8)
+    result = run(job)
+    captured = capfd.readouterr()
+    assert captured.out + captured.err == ""
+    log = lines(job)
+    assert result.steps == 80
+    assert log[-1]["step"] == 80
+    assert log[-1]["epoch"] == 7
+    assert log[-1]["tokens"] == result.tokens
+    assert log[-1]["action_loss"] < 0.3 < 1 < log[0]["action_loss"]
+    best = min(line["validation_loss"] for line in log if line["validation_loss"] is not None)
+    assert best == result.best_validation_loss < 0.5
+    assert sorted(file.name for file in job.output.iterdir()) == ["checkpoint", "train_log.jsonl"]
+    model = DeepSeekV3.from_pretrained(result.checkpoint)
+    assert model.config.eos_token_id == 1
+    assert any(router.e_score_correction_bias.abs().sum() > 0 for router in model.routers().values())
+    assert (result.checkpoint / "tokenizer_config.json").is_file()
+
+
+def test_same_job_same_bytes_and_other_seed_others(make_job):
+    jobs = [make_job("a", epochs=1), make_job("b", epochs=1), make_job("c", seed=2, epochs=1)]
+    for job in jobs:
+        run(job)
+    first, second, other = jobs
+    assert weights(first) == weights(second)
+    assert lines(first) == lines(second)
+    assert weights(first) != weights(other)
+
+
+@pytest.mark.parametrize("average_decay", [0.0, 0.9])
+def test_goes_on_after_interruptions_to_the_bit(make_job, average_decay):
+    whole = make_job("whole", average_decay=average_decay, val_check_interval=9)
+    run(whole)
+    broken = replace(whole, output=whole.output.with_name("broken"))
+
+    for last in (6, 7, 25):
+
+        def stop(label: str, done: float, total: float | None, unit: str, last: int = last) -> None:
+            if label == "train" and done == last:
+                raise KeyboardInterrupt
+
+        with pytest.raises((KeyboardInterrupt, SystemExit)):
+            load_engine("lightning").run(broken, stop)
+    run(broken)
+    assert lines(broken) == lines(whole)
+    assert weights(broken) == weights(whole)
+
+
+def test_sigkill_changes_nothing(make_job, tmp_path):
+    whole = make_job("whole")
+    run(whole)
+    killed = replace(whole, output=whole.output.with_name("killed"))
+    (tmp_path / "job.pickle").write_bytes(pickle.dumps(killed))
+    program = (
+        "import pickle, sys; from finseek.train import load_engine;"
+        "load_engine('lightning').run(pickle.load(open(sys.argv[1], 'rb')))"
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", program, str(tmp_path / "job.pickle")]
+    process = subprocess.Popen(command, env=environment)
+    log = killed.output / "train_log.jsonl"
+    while process.poll() is None and not (log.is_file() and log.read_bytes().count(b"\n") >= 3):
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert not (killed.output / "checkpoint").exists()
+    run(killed)
+    assert lines(killed) == lines(whole)
+    assert weights(killed) == weights(whole)
+
+
+def test_another_job_does_not_take_up_the_state(make_job):
+    job = make_job("out", epochs=1)
+
+    def stop(label: str, done: float, total: float | None, unit: str) -> None:
+        if label == "train" and done == 8:
+            raise KeyboardInterrupt
+
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
+        load_engine("lightning").run(job, stop)
+    other, fresh = make_job("out", epochs=1, learning_rate=1e-3), make_job("fresh", epochs=1, learning_rate=1e-3)
+    run(other)
+    run(fresh)
+    assert weights(other) == weights(fresh)
+
+
+def test_accumulated_passes_give_the_loss_of_the_whole_batch(make_job):
+    common = {"max_steps": 4, "log_every_n_steps": 1, "balance_loss": 0.1, "answer_only_loss": False}
+    whole, parts = make_job("whole", micro_batch_size=16, **common), make_job("parts", micro_batch_size=4, **common)
+    run(whole)
+    run(parts)
+    for one, other in zip(lines(whole), lines(parts), strict=True):
+        assert one["loss"] == pytest.approx(other["loss"], rel=1e-4)
+        assert one["grad_norm"] == pytest.approx(other["grad_norm"], rel=1e-3)
+
+
+def test_loss_weights_change_what_is_learned(make_job):
+    job = make_job(loss_weights={"action": 0.0, "rest": 1.0}, epochs=4)
+    run(job)
+    assert lines(job)[-1]["action_loss"] > 1.0
+
+
+def test_starts_from_a_checkpoint_and_keeps_the_last_weights(make_job):
+    first = make_job("first", epochs=2)
+    result = run(first)
+    second = replace(
+        make_job("second", max_steps=2, keep="last", learning_rate=1e-5, log_every_n_steps=1),
+        init=ModelInit(path=result.checkpoint),
+    )
+    run(second)
+    assert lines(second)[0]["loss"] == pytest.approx(lines(first)[-1]["loss"], rel=0.5)
+    before, after = (
+        DeepSeekV3.from_pretrained(result.checkpoint),
+        DeepSeekV3.from_pretrained(second.output / "checkpoint"),
+    )
+    moved = (before.lm_head.weight - after.lm_head.weight).abs().max()
+    assert 0 < moved < 1e-4
+
+
+def test_divergence_stops_with_a_diagnosis(make_job):
+    with pytest.raises(FinseekError, match=r"diverged: the loss of step \d+ .* lower train.learning_rate"):
+        run(make_job(learning_rate=1e30, warmup_steps=0, gradient_clip_val=0))
+
+
+def test_refuses_what_it_cannot_run(make_job):
+    job = make_job()
+    with pytest.raises(ConfigError, match="engine lightning runs on one"):
+        run(replace(job, parallel=ParallelOptions(devices_per_node=2)))
+    with pytest.raises(ConfigError, match="max_position_embeddings 4096"):
+        run(make_job(seq_length=5000))
+    with pytest.raises(ConfigError, match="'nemo' is none of lightning"):
+        load_engine("nemo")
+
+
+def test_settings_of_the_process_are_put_back(make_job):
+    threads, state = torch.get_num_threads(), torch.get_rng_state()
+    with warnings.catch_warnings():
+        run(make_job(max_steps=1, threads=threads + 1))
+    assert torch.get_num_threads() == threads
+    assert torch.equal(torch.get_rng_state(), state)
+    assert not torch.are_deterministic_algorithms_enabled()
