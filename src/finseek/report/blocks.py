@@ -95,7 +95,10 @@ class Matrix:
 
 @dataclass(frozen=True)
 class Chart:
-    """A picture with its one-sentence explanation and its figures as a table for those who can't see it."""
+    """A picture with its one-sentence explanation and its figures as a table for those who can't see it.
+
+    With ``latest`` the legend shows the last value of each series while nothing is pointed at.
+    """
 
     kind: ClassVar[str] = "chart"
     key: str
@@ -104,6 +107,7 @@ class Chart:
     picture: Markup
     data: dict[str, Any]
     numbers: Table
+    latest: bool = True
 
 
 @dataclass(frozen=True)

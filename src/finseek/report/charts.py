@@ -118,6 +118,7 @@ def chart(
     zero: bool = False,
     marks: Sequence[tuple[float, str]] = (),
     x_wanted: int = 5,
+    latest: bool = True,
 ) -> Chart:
     """Draw series over a common x.
 
@@ -133,6 +134,7 @@ def chart(
         zero: include zero in the scale of the values.
         marks: vertical lines (position, label).
         x_wanted: how many labels the x axis should carry.
+        latest: x is an order of time, so that the last value of a series is its present one.
     """
     kept = kept_points(len(x))
     x_kept = [float(x[i]) for i in kept]
@@ -195,7 +197,7 @@ def chart(
     }
     rows = [[names[i], *(shown(line.values[i]) for line in series)] for i in kept_points(len(names), MAX_NUMBERS)]
     numbers = Table(f"{title}: figures", "", [x_title, *(line.name for line in series)], rows)
-    return Chart(key, title, explain, picture, data, numbers)
+    return Chart(key, title, explain, picture, data, numbers, latest)
 
 
 def _edge(place: int, count: int) -> str:

@@ -9,7 +9,6 @@ from finseek.report.blocks import Gate, Light
 from finseek.report.figures import Estimate, Figures
 from finseek.report.numbers import (
     Format,
-    integer,
     number2,
     percent,
     plural,
@@ -90,8 +89,8 @@ def sentences(figures: Figures, gates: Sequence[Gate]) -> list[str]:
         )
     if figures.accuracy.value is not None:
         told.append(
-            f"The model gives the teacher's action in {percent(figures.accuracy.value)} of {integer(figures.scored)} "
-            "scored rows."
+            f"The model gives the teacher's action in {percent(figures.accuracy.value)} of "
+            f"{plural(figures.rows or 0, 'test row')}, unscored ones counted as wrong."
         )
     told += [
         f"Against {baseline.name}: {signed_points(baseline.difference.value)} percentage points of accuracy "

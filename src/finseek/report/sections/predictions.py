@@ -214,8 +214,8 @@ def _calibration(predictions: Rows) -> Chart | None:
         "Each dot gathers answers of like confidence; on the dashed line the model is right exactly as often as it "
         "is sure, below it the model is overconfident.",
         at, names,
-        [Line("right", right, 1, "dots"), Line("as sure as right", at, 5, "dashed")],
-        percent, x_title="confidence of the answer", zero=True, x_wanted=2,
+        [Line("right", right, 1, "dots"), Line("perfectly calibrated", at, 5, "dashed")],
+        percent, x_title="confidence of the answer", zero=True, x_wanted=2, latest=False,
     )  # fmt: skip
 
 

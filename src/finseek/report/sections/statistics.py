@@ -53,7 +53,7 @@ def _excess(figures: Figures) -> Intervals | Notice:
         "Return a year beyond what the account's exposure to the market earned",
         "The account's return less what the same net exposure to the equal-weight universe earned on the same days; "
         "left of the dashed zero means that the choice of stocks and days cost money.",
-        "Estimate",
+        "Measure",
         [("excess over the exposure-matched universe", excess.value, excess.low, excess.high, excess.reading)],
         signed_percent2,
     )
@@ -89,7 +89,7 @@ def histogram(name: str, null: dict[str, Any]) -> Chart:
         f"What {integer(len(draws))} copies of the same positions, shifted in time and dealt to other tickers, would "
         f"have earned; skill shows as a line far to the right of the hill{told}.",
         middles, [shown(x) for x in middles], [Line("null models", counts, 5, "bars")],
-        integer, x_title=name.replace("_", " "), marks=marks, zero=True,
+        integer, x_title=name.replace("_", " "), marks=marks, zero=True, latest=False,
     )  # fmt: skip
 
 
