@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from finseek.evaluate.ask import load_backend, predict
     from finseek.evaluate.options import EvaluateOptions
     from finseek.evaluate.parse import parse_answer
-    from finseek.evaluate.predict import load_backend, predict
     from finseek.evaluate.records import Prediction
     from finseek.evaluate.results import read_predictions, write_results
     from finseek.evaluate.score import Metrics, score_predictions
@@ -16,9 +16,9 @@ _HOME = {
     "EvaluateOptions": "options",
     "Metrics": "score",
     "Prediction": "records",
-    "load_backend": "predict",
+    "load_backend": "ask",
     "parse_answer": "parse",
-    "predict": "predict",
+    "predict": "ask",
     "read_predictions": "results",
     "score_predictions": "score",
     "write_results": "results",

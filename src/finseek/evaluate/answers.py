@@ -41,19 +41,17 @@ class AnswerStore:
         if path is None:
             return
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("a+b")
-        self._file.seek(0)
-        whole = self._file.read()
+        whole = path.read_bytes() if path.exists() else b""
         kept = whole.rfind(b"\n") + 1
         decode = msgspec.json.Decoder(_Line).decode
         for number, raw in enumerate(whole[:kept].splitlines(), 1):
             try:
                 line = decode(raw)
             except msgspec.DecodeError as error:
-                raise ArtifactError(
-                    f"{path}:{number} is not an answer ({error}): delete the file to ask anew"
-                ) from None
+                rule = f"{path}:{number} is not an answer ({error}): delete the file to ask anew"
+                raise ArtifactError(rule) from None
             self._known.setdefault(line.key, line.answer)
+        self._file = path.open("ab")
         self._file.truncate(kept)
 
     def __enter__(self) -> AnswerStore:

@@ -9,14 +9,12 @@ from typing import Any
 
 from finseek.core.actions import ACTIONS
 from finseek.core.artifacts import sha256_file, sha256_json
-from finseek.core.errors import InputError
 from finseek.evaluate.backends.base import Answer
 from finseek.evaluate.options import EvaluateOptions
 from finseek.samples import Encoder, Sample
 
-Ids = list[int]
 ACTION_TAG = "<action>"
-UNBOUNDED = 1 << 30
+SAMPLING = ("mode", "max_new_tokens", "temperature", "top_p", "dtype")
 
 
 class NativeBackend:
@@ -27,25 +25,38 @@ class NativeBackend:
         options: mode, sampling, batch size, device, dtype.
         order: order of the elements in an answer; what stands before the action is generated first.
         seed: of the sampling at temperatures above zero.
+        template: chat template, as in the prompt options.
+
+    Raises:
+        InputError: the folder holds no model.
+        ArtifactError: it holds no tokenizer.
     """
 
-    def __init__(self, checkpoint: Path, options: EvaluateOptions, order: Sequence[str], seed: int = 0) -> None:
+    def __init__(
+        self,
+        checkpoint: Path,
+        options: EvaluateOptions,
+        order: Sequence[str],
+        seed: int = 0,
+        template: str = "deepseek",
+    ) -> None:
         import torch
 
         from finseek.model import DeepSeekV3
 
-        if not (checkpoint / "tokenizer.json").exists():
-            raise InputError(f"checkpoint {checkpoint} holds no tokenizer.json: give the folder that training wrote")
         self.options, self.order, self.seed = options, tuple(order), seed
-        self.encoder = Encoder(checkpoint)
+        self.encoder = Encoder(checkpoint, template)
         model = DeepSeekV3.from_pretrained(checkpoint, dtype=getattr(torch, options.dtype), num_nextn_predict_layers=0)
         self.model: Any = model.to(options.device).eval()
+        eos = self.model.config.eos_token_id
+        self.stops = {*self.encoder.end_ids[:1], *([eos] if isinstance(eos, int) else eos or ())}
         weights = sorted([*checkpoint.glob("*.safetensors"), *checkpoint.glob("*.json")])
         self.identity = sha256_json(
             {
                 "files": {file.name: sha256_file(file) for file in weights},
                 "sampling": options.model_dump(mode="json", include=set(SAMPLING)),
                 "order": list(order),
+                "template": template,
                 "seed": seed if options.temperature else None,
             }
         )
@@ -70,7 +81,7 @@ class NativeBackend:
         """Text and number of tokens that follow each prompt, up to the end of the sentence."""
         import torch
 
-        prompts = [self._prompt(sample) for sample in batch]
+        prompts = [self.encoder.prompt_ids(sample) for sample in batch]
         T = max(map(len, prompts))
         tokens = torch.zeros(len(prompts), T, dtype=torch.int64)
         mask = torch.zeros(len(prompts), T, dtype=torch.int64)
@@ -85,13 +96,12 @@ class NativeBackend:
             max_new_tokens=self.options.max_new_tokens,
             temperature=self.options.temperature if self.options.mode == "generate" else 0.0,
             top_p=self.options.top_p,
+            stop_token_ids=self.stops,
             generator=noise,
         )
-        eos = self.model.config.eos_token_id
-        ends = {eos} if isinstance(eos, int) else set(eos or ())
         texts = []
         for row in grown[:, T:].tolist():
-            length = next((i for i, token in enumerate(row) if token in ends), len(row))
+            length = next((i for i, token in enumerate(row) if token in self.stops), len(row))
             texts.append((self.encoder.decode(row[:length]), length))
         return texts
 
@@ -102,33 +112,12 @@ class NativeBackend:
         written = [(ACTION_TAG, 0)] * len(batch) if self.order[0] == "action" else self._free_text(batch)
         answers = [Answer(text, tokens=n) for text, n in written]
         heads = {i: text.partition(ACTION_TAG)[0] for i, (text, _) in enumerate(written) if ACTION_TAG in text}
-        slots = [self._slot(batch[i], head) for i, head in heads.items()]
-        scores = score_continuations(
-            self.model, [prompt for prompt, _ in slots], [five for _, five in slots], batch_size=max(len(slots), 1)
-        )
+        prompts = [
+            self.encoder.prompt_ids(batch[i]) + self.encoder.text_ids(head + ACTION_TAG) for i, head in heads.items()
+        ]
+        five = list(self.encoder.action_ids().values())
+        scores = score_continuations(self.model, prompts, [five] * len(prompts), batch_size=max(len(prompts), 1))
         for (i, head), log_p in zip(heads.items(), scores, strict=True):
             best = ACTIONS[int(log_p.argmax())]
             answers[i] = Answer(f"{head}{ACTION_TAG}{best}</action>", tuple(map(float, log_p)), written[i][1])
         return answers
-
-    def _prompt(self, sample: Sample) -> Ids:
-        return [int(token) for token in self.encoder.prompt_ids(sample)]
-
-    def _slot(self, sample: Sample, before: str) -> tuple[Ids, list[Ids]]:
-        """Tokens up to the action slot, and the five complete action strings with their closing tag.
-
-        What all five share belongs to the prefix, so that a tokenizer that joins the tag's end with the
-        action's beginning is scored on whole tokens, as in training.
-        """
-        spelled = []
-        for action in ACTIONS:
-            answer = Sample(sample.input, f"{before}{ACTION_TAG}{action}</action>\n", sample.metadata)
-            encoded = self.encoder.encode(answer, UNBOUNDED)
-            last = max(i for i, role in enumerate(encoded.role) if role == 1)
-            spelled.append([int(token) for token in encoded.input_ids[: last + 1]])
-        first = min(i for i, role in enumerate(encoded.role) if role == 1)
-        shared = next((i for i in range(first) if len({ids[i] for ids in spelled}) > 1), first)
-        return spelled[0][:shared], [ids[shared:] for ids in spelled]
-
-
-SAMPLING = ("mode", "max_new_tokens", "temperature", "top_p", "dtype")

@@ -19,7 +19,11 @@ from finseek.samples import Sample
 
 
 def load_backend(
-    options: EvaluateOptions, checkpoint: Path, order: Sequence[str] = ("action", "reasoning", "support"), seed: int = 0
+    options: EvaluateOptions,
+    checkpoint: Path,
+    order: Sequence[str] = ("action", "reasoning", "support"),
+    seed: int = 0,
+    template: str = "deepseek",
 ) -> Backend:
     """The back end that the options name.
 
@@ -28,15 +32,16 @@ def load_backend(
         checkpoint: folder of the model in the Hugging Face layout, with its tokenizer.
         order: order of the elements in an answer; what stands before the action is generated first.
         seed: of the sampling at temperatures above zero.
+        template: chat template, as in the prompt options.
 
     Raises:
-        InputError: an unknown back end, or an order without the action.
+        InputError: an order without the action, or a checkpoint that is none.
     """
     if "action" not in order:
         raise InputError(f"the answer's order {list(order)} lacks the action: add it")
     from finseek.evaluate.backends.native import NativeBackend
 
-    return NativeBackend(checkpoint, options, order, seed)
+    return NativeBackend(checkpoint, options, order, seed, template)
 
 
 def predict(
