@@ -12,7 +12,8 @@ Every feature has a *scale*: how its value becomes a number that a constant grid
 
 A feature of your own takes five lines, named in the config as ``my_module:RANGE5``:
 
-    from finseek.market.features import Bars, Feature, rolling_max, rolling_min
+    from finseek.market.features import Bars, Feature
+    from finseek.market.rolling import rolling_max, rolling_min
     def _range5(bars: Bars):
         return np.log(rolling_max(bars.high, 5) / rolling_min(bars.low, 5))
     RANGE5 = Feature("range5", "range of 5 sessions", "log", 5, _range5, lambda x, vol: np.log(x / (3 * vol)))
@@ -27,13 +28,13 @@ from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
 from math import sqrt
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from finseek.core.errors import InputError
+from finseek.market.rolling import rolling_max, rolling_mean, rolling_min, rolling_std, rolling_sum, shifted
 
 Floats = NDArray[np.float64]
 VOLATILITY_WINDOW = 20
@@ -97,34 +98,9 @@ class Feature:
         return max(self.window, VOLATILITY_WINDOW) if self.scaled_by_volatility else self.window
 
 
-def shifted(x: Floats, n: int) -> Floats:
-    """x_{t-n}; NaN in the first n rows."""
-    result = np.full_like(x, np.nan)
-    if n < len(x):
-        result[n:] = x[: len(x) - n]
-    return result
-
-
-def rolling(reduce: Callable[..., Any], x: Floats, n: int) -> Floats:
-    """Reduce x_{t-n+1} .. x_t for every t; NaN in the first n - 1 rows."""
-    result = np.full_like(x, np.nan)
-    if n <= len(x):
-        result[n - 1 :] = reduce(sliding_window_view(x, n, axis=0), axis=-1)
-    return result
-
-
-def rolling_mean(x: Floats, n: int) -> Floats:
-    """Mean of the n last values."""
-    return rolling(np.mean, x, n)
-
-
-rolling_max = partial(rolling, np.max)
-rolling_min = partial(rolling, np.min)
-
-
 def volatility(growth: Floats) -> Floats:
     """Standard deviation (ddof = 1) of the 20 last daily log returns."""
-    return rolling(partial(np.std, ddof=1), growth, VOLATILITY_WINDOW)
+    return rolling_std(growth, VOLATILITY_WINDOW)
 
 
 EMA_SPAN, EMA_WINDOW = 20, 60
@@ -147,8 +123,8 @@ def _ema(x: Floats) -> Floats:
     The usual recursion never forgets the first bar of the file; the cut (0.25 % of its weight) makes the value of a
     session the same whatever history the file holds before it.
     """
-    weights = (1 - 2 / (EMA_SPAN + 1)) ** np.arange(EMA_WINDOW)[::-1]
-    return rolling(lambda windows, axis: windows @ (weights / weights.sum()), x, EMA_WINDOW)
+    decay = 1 - 2 / (EMA_SPAN + 1)
+    return rolling_sum(x, EMA_WINDOW, decay) * ((1 - decay) / (1 - decay**EMA_WINDOW))
 
 
 def _ema_distance(bars: Bars) -> Floats:

@@ -19,9 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finseek.core.errors import InputError
-from finseek.market.features import Bars, Feature, Floats, shifted, volatility
+from finseek.market.features import Bars, Feature, Floats, volatility
 from finseek.market.options import SnapshotOptions
 from finseek.market.prices import Prices
+from finseek.market.rolling import shifted
 
 MISSING = "na"
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -113,13 +114,15 @@ class OwnBars:
             growth=growth,
             volatility=volatility(growth),
         )
+        # Nothing can be measured in volatilities of zero: what is scaled by them is missing.
+        self.volatility = np.where(self.bars.volatility > 0, self.bars.volatility, np.nan)
 
     def evaluate(self, feature: Feature) -> tuple[Floats, Floats]:
         """Value and scaled value of a feature, shape (S, N)."""
         with np.errstate(divide="ignore", invalid="ignore"):
             value = self._known(feature.formula(self.bars), feature.window)
-            standard = self._known(feature.scaling(value, self.bars.volatility), feature.scaled_window)
-        return self._back(value), self._back(np.round(standard, DECIMALS))
+            standard = self._known(feature.scaling(value, self.volatility), feature.scaled_window)
+        return self._back(value), self._back(np.round(standard, DECIMALS, out=standard))
 
     def _together(self, values: Floats) -> Floats:
         return values if self.order is None else np.take_along_axis(values, self.order, axis=0)
