@@ -15,10 +15,11 @@ from torch import Tensor, nn
 from finseek.core.errors import InputError
 from finseek.model.block import DeepSeekBlock
 from finseek.model.config import DeepSeekConfig
+from finseek.model.context import Context, context_of
 from finseek.model.experts import MoE, RoutedExperts
 from finseek.model.generate import Cache, generate
-from finseek.model.loss import next_token_loss
-from finseek.model.mtp import MTPBlock
+from finseek.model.loss import Targets, next_token_loss
+from finseek.model.mtp import MTPBlock, mtp_loss
 from finseek.model.norm import RMSNorm
 from finseek.model.rope import phasors
 from finseek.model.router import Router
@@ -56,20 +57,13 @@ class DeepSeekModel(nn.Module):
         self.layers = nn.ModuleList(blocks + [MTPBlock(config, L + depth) for depth in range(depths)])
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 
-    def forward(
-        self,
-        input_ids: Tensor,
-        positions: Tensor,
-        mask: Tensor | None = None,
-        counted: Tensor | None = None,
-        cache: Cache | None = None,
-    ) -> tuple[Tensor, list[Tensor]]:
-        """Tokens (B, T) at `positions` (B or 1, T) -> h (B, T, D) after the final norm, balance losses by layer."""
+    def forward(self, input_ids: Tensor, context: Context, cache: Cache | None = None) -> tuple[Tensor, list[Tensor]]:
+        """Tokens (B, T) -> h (B, T, D) after the final norm, and the balance losses of the layers."""
         h = self.embed_tokens(input_ids)
-        phasor = phasors(self.config, positions, h.dtype)
+        phasor = phasors(self.config, context.positions, h.dtype)
         balances = []
         for layer, block in enumerate(self.layers[: self.config.num_hidden_layers]):
-            h, balance = block(h, phasor, mask, counted, cache.layer(layer) if cache else None)
+            h, balance = block(h, phasor, context.mask, context.counted, cache.layer(layer) if cache else None)
             balances += [] if balance is None else [balance]
         return self.norm(h), balances
 
@@ -141,20 +135,15 @@ class DeepSeekV3(nn.Module):
                 raise InputError(
                     f"{name}: shape {tuple(given.shape)} must equal that of input_ids {tuple(input_ids.shape)}"
                 )
-        positions = default_positions(input_ids, attention_mask, segment_ids) if position_ids is None else position_ids
-        mask = visible(attention_mask, segment_ids)
-        counted = None if attention_mask is None else attention_mask.bool()
-        h, balances = self.model(input_ids, positions, mask, counted)
+        context = context_of(input_ids, attention_mask, segment_ids, position_ids)
+        h, balances = self.model(input_ids, context)
         output = Output(self.lm_head(h) if return_logits or labels is None else None)
         if labels is None:
             return output
-        output.loss, output.token_loss = next_token_loss(
-            h, self.lm_head, labels, 1, segment_ids, loss_weights, loss_denominator, output.logits
-        )
+        targets = Targets(labels, segment_ids, loss_weights, loss_denominator)
+        output.loss, output.token_loss = next_token_loss(h, self.lm_head, targets, 1, output.logits)
         if self.training and self.config.num_nextn_predict_layers:
-            output.mtp_loss, more = self.mtp_loss(
-                h, input_ids, positions, mask, counted, labels, segment_ids, loss_weights, loss_denominator
-            )
+            output.mtp_loss, more = mtp_loss(self, h, input_ids, context, targets)
             output.loss = output.loss + self.config.mtp_loss_weight * output.mtp_loss
             balances += more
         if balances:
@@ -162,34 +151,9 @@ class DeepSeekV3(nn.Module):
             output.loss = output.loss + self.config.aux_loss_alpha * output.balance_loss
         return output
 
-    def mtp_loss(
-        self,
-        h: Tensor,
-        input_ids: Tensor,
-        positions: Tensor,
-        mask: Tensor | None,
-        counted: Tensor | None,
-        labels: Tensor,
-        segment_ids: Tensor | None,
-        loss_weights: Tensor | None,
-        loss_denominator: Tensor | float | None,
-    ) -> tuple[Tensor, list[Tensor]]:
-        """Mean loss of the MTP depths (equation 25) on the trunk's h (B, T, D), and their balance losses."""
-        embedded = self.model.embed_tokens(input_ids)
-        losses, balances = [], []
-        T = input_ids.shape[1]
-        for depth, block in enumerate(self.model.layers[self.config.num_hidden_layers :], start=1):
-            t = T - depth  # position i sees token i + depth, so the last `depth` positions have none
-            phasor = phasors(self.config, positions[:, :t], h.dtype)
-            sub_mask = None if mask is None else mask[..., :t, :t]
-            sub_counted = None if counted is None else counted[:, :t]
-            h, balance = block(block.merge(h[:, :t], embedded[:, depth:]), phasor, sub_mask, sub_counted)
-            loss, _ = next_token_loss(
-                block.shared_head.norm(h), self.lm_head, labels, depth + 1, segment_ids, loss_weights, loss_denominator
-            )
-            losses.append(loss)
-            balances += [] if balance is None else [balance]
-        return torch.stack(losses).mean(), balances
+    def mtp_blocks(self) -> nn.ModuleList:
+        """The MTP modules by depth."""
+        return self.model.layers[self.config.num_hidden_layers :]
 
     generate = generate
 
@@ -227,29 +191,3 @@ class DeepSeekV3(nn.Module):
     def save_pretrained(self, folder: str | Path, max_shard_bytes: int = 5 * 10**9) -> None:
         """Write config.json and the weights in the Hugging Face layout; other files of the folder stay."""
         save_weights(self, Path(folder), max_shard_bytes)
-
-
-def default_positions(input_ids: Tensor, attention_mask: Tensor | None, segment_ids: Tensor | None) -> Tensor:
-    """Positions (B or 1, T) counted from the first token of each row or segment; 0 on left padding."""
-    index = torch.arange(input_ids.shape[1], device=input_ids.device)[None]
-    if segment_ids is not None:
-        starts = torch.ones_like(segment_ids, dtype=torch.bool)
-        starts[:, 1:] = segment_ids[:, 1:] != segment_ids[:, :-1]
-        return index - (index * starts).cummax(dim=1).values
-    if attention_mask is not None:
-        return (attention_mask.cumsum(dim=1) - 1).clamp_min(0)
-    return index
-
-
-def visible(attention_mask: Tensor | None, segment_ids: Tensor | None) -> Tensor | None:
-    """Who sees whom, bool (B, 1, T, T), or None where it is causality alone; padding sees at least itself."""
-    if attention_mask is None and segment_ids is None:
-        return None
-    given = attention_mask if attention_mask is not None else segment_ids
-    T, device = given.shape[1], given.device
-    seen = torch.ones(T, T, dtype=torch.bool, device=device).tril()[None]
-    if attention_mask is not None:
-        seen = seen & attention_mask.bool()[:, None]
-    if segment_ids is not None:
-        seen = seen & (segment_ids[:, :, None] == segment_ids[:, None])
-    return (seen | torch.eye(T, dtype=torch.bool, device=device))[:, None]

@@ -1,6 +1,6 @@
 """Parameter counts and floating-point operations of a config, by formula; no weight is made.
 
-    D hidden   H heads   R latent rank   n, r, v widths of a head   I expert width   E experts   K chosen   V vocabulary
+D hidden   H heads   R latent rank   n, r, v widths of a head   I expert width   E experts   K chosen   V vocabulary
 """
 
 from __future__ import annotations
@@ -41,7 +41,16 @@ class ParameterCounts:
     @property
     def total(self) -> int:
         """Every weight of the trunk, embedding and head."""
-        parts = (self.embedding, self.head, self.attention, self.dense, self.routed, self.shared, self.router, self.norms)
+        parts = (
+            self.embedding,
+            self.head,
+            self.attention,
+            self.dense,
+            self.routed,
+            self.shared,
+            self.router,
+            self.norms,
+        )
         return sum(parts)
 
     @property

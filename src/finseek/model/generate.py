@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from finseek.core.errors import InputError
+from finseek.model.context import Context
 
 if TYPE_CHECKING:
     from finseek.model.deepseek import DeepSeekV3
@@ -69,7 +70,7 @@ def advance(model: DeepSeekV3, cache: Cache, tokens: Tensor, positions: Tensor, 
         if padding is not None:
             mask = mask & ~padding[:, None, : S + T] | (key == query)
         mask = mask[:, None]
-    h, _ = model.model(tokens, positions, mask, None, cache)
+    h, _ = model.model(tokens, Context(positions, mask), cache)
     cache.length += T
     return h
 
