@@ -6,15 +6,16 @@ Legend: r the T close-to-close returns of the equity, flat days included; 252 se
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from finseek.backtest.simulate import Account
+from finseek.backtest.simulate import YEAR, Account
+from finseek.backtest.tape import Tape
+from finseek.core.sessions import Dates
 
 Floats = NDArray[np.float64]
-YEAR = 252
 _Z_TWO_SIDED_5_PERCENT = 1.959963984540054
 
 
@@ -90,6 +91,100 @@ def hit_rate(profits: Floats) -> float | None:
     return float((moved > 0).mean()) if len(moved) else None
 
 
+def profit_factor(profits: Floats) -> float | None:
+    """Sum of the gains over the size of the sum of the losses; None without losses."""
+    return _ratio(float(profits[profits > 0].sum()), -float(profits[profits < 0].sum()))
+
+
+def omega_ratio(returns: Floats) -> float | None:
+    """Sum of the positive returns over the size of the sum of the negative ones (threshold 0); None without losses."""
+    return profit_factor(returns)
+
+
+def value_at_risk(returns: Floats, level: float = 0.05) -> float | None:
+    """Historical: the ``level`` quantile of the daily returns, linearly interpolated; negative is a loss.
+
+    empyrical's value_at_risk; quantstats' var is that of a normal distribution with the same mean and variance.
+    """
+    return float(np.quantile(returns, level)) if len(returns) else None
+
+
+def expected_shortfall(returns: Floats, level: float = 0.05) -> float | None:
+    """Mean of the worst returns, as many as floor((T - 1) · level) + 1 (empyrical's conditional_value_at_risk)."""
+    if not len(returns):
+        return None
+    count = int((len(returns) - 1) * level) + 1
+    return float(np.partition(returns, count - 1)[:count].mean())
+
+
+def relative_metrics(returns: Floats, benchmark: Floats, risk_free: float = 0.0) -> dict[str, float | None]:
+    """Measures against the returns of a benchmark, both (T,).
+
+    beta = cov(r, b) / var(b) (ddof 1); alpha_annual = 252 · (mean(r - rf) - beta · mean(b - rf)), arithmetic, where
+    empyrical compounds the daily alpha; tracking_error = std(r - b, ddof 1) · √252; information_ratio =
+    252 · mean(r - b) / tracking_error (empyrical's excess_sharpe, annualised); correlation is Pearson's.
+    """
+    daily = risk_free / YEAR
+    deviation, of_benchmark = spread(returns), spread(benchmark)
+    if not of_benchmark:
+        return dict.fromkeys(("beta", "alpha_annual", "tracking_error", "information_ratio", "correlation"))
+    covariance = float(np.cov(returns, benchmark, ddof=1)[0, 1])
+    beta = covariance / of_benchmark**2
+    active = returns - benchmark
+    error = spread(active) * math.sqrt(YEAR)
+    return {
+        "beta": beta,
+        "alpha_annual": YEAR * (float(returns.mean()) - daily - beta * (float(benchmark.mean()) - daily)),
+        "tracking_error": error,
+        "information_ratio": _ratio(YEAR * float(active.mean()), error),
+        "correlation": covariance / (deviation * of_benchmark) if deviation else None,
+    }
+
+
+def period_returns(dates: Dates, equity: Floats, unit: Literal["M", "Y"]) -> dict[str, float]:
+    """Compounded return of each calendar month or year that has a return: {"2025-01": 0.012, …}."""
+    period = dates.astype(f"datetime64[{unit}]")
+    last = np.flatnonzero(np.concatenate([period[1:] != period[:-1], [True]]))
+    ends = last[last > 0]
+    begins = np.concatenate([[0], ends[:-1]])
+    growth = equity[ends] / np.where(equity[begins] > 0, equity[begins], np.inf)
+    return {str(period[end]): float(value - 1.0) for end, value in zip(ends, growth, strict=True)}
+
+
+def worst_drawdowns(dates: Dates, equity: Floats, count: int = 5) -> list[dict[str, Any]]:
+    """The deepest drawdowns: depth, peak, valley, recovery (null while below), sessions from peak to recovery."""
+    below = drawdown(equity) < 0
+    starts = np.flatnonzero(below & ~np.concatenate([[False], below[:-1]])) - 1
+    found: list[dict[str, Any]] = []
+    for peak in starts.tolist():
+        back = np.flatnonzero(~below[peak + 1 :])
+        end = peak + 1 + int(back[0]) if len(back) else None
+        stretch = drawdown(equity)[peak : end if end is not None else len(equity)]
+        found.append(
+            {
+                "depth": float(stretch.min()),
+                "peak": str(dates[peak]),
+                "valley": str(dates[peak + int(stretch.argmin())]),
+                "recovery": None if end is None else str(dates[end]),
+                "sessions": (len(equity) - 1 if end is None else end) - peak,
+            }
+        )
+    return sorted(found, key=lambda one: float(one["depth"]))[:count]
+
+
+def capacity(account: Account, tape: Tape, participation: float = 0.01) -> float | None:
+    """Capital at which 95 % of the orders are at most ``participation`` of the name's mean money volume.
+
+    A hint, in money: starting capital · participation / (95 % quantile of |order| / mean money volume known at the
+    decision). None without orders or volume.
+    """
+    known = (account.traded != 0) & (tape.money_volume > 0)
+    if not known.any():
+        return None
+    share = np.abs(account.traded[known]) / tape.money_volume[known]
+    return float(account.equity[0]) * participation / float(np.quantile(share, 0.95))
+
+
 def curve_metrics(equity: Floats, risk_free: float = 0.0) -> dict[str, Any]:
     """The measures that need the equity curve (T+1,) alone."""
     r = returns_of(equity)
@@ -101,6 +196,9 @@ def curve_metrics(equity: Floats, risk_free: float = 0.0) -> dict[str, Any]:
         "sortino": sortino_ratio(r, risk_free),
         "max_drawdown": float(drawdown(equity).min()),
         "calmar": calmar_ratio(equity),
+        "omega": omega_ratio(r),
+        "var_95": value_at_risk(r),
+        "cvar_95": expected_shortfall(r),
         "hit_rate_days": hit_rate(r),
     }
 
@@ -120,7 +218,8 @@ def account_metrics(account: Account, risk_free: float = 0.0) -> dict[str, Any]:
     """All measures of one account (no batch axes).
 
     turnover_daily is the mean over the T sessions, turnover_annual 252 times that; exposures are means over the
-    closes of rows 1 to T; costs are money, ``costs_of_capital`` their sum over the starting capital.
+    closes of rows 1 to T; costs are money, ``costs_of_capital`` their sum over the starting capital; income is cash
+    dividends less borrow fees.
     """
     gross, net = exposure(account)
     daily_turnover = float(turnover(account)[1:].mean())
@@ -136,4 +235,6 @@ def account_metrics(account: Account, risk_free: float = 0.0) -> dict[str, Any]:
         "slippage_paid": slipped,
         "costs_paid": slipped + paid,
         "costs_of_capital": (slipped + paid) / float(account.equity[0]),
+        "interest": float(account.interest.sum()),
+        "income": float(account.income.sum()),
     }

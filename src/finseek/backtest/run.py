@@ -11,14 +11,17 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from finseek.backtest import benchmarks, ledger, performance
+from finseek.backtest import benchmarks, measures, nulls
+from finseek.backtest.corporate import CorporateActions, read_actions
+from finseek.backtest.ledger import fills, ledger, rejects, round_trips
 from finseek.backtest.options import BacktestOptions
-from finseek.backtest.positions import directions, given_weights
 from finseek.backtest.signals import Signal, SignalGrid, signal_grid
 from finseek.backtest.simulate import Account, simulate
-from finseek.backtest.sizing import SIZING
 from finseek.backtest.tape import Tape, build_tape
+from finseek.backtest.targets import target_weights
 from finseek.core import artifacts
+from finseek.core.errors import InputError
+from finseek.core.progress import Progress, silent
 from finseek.market import Prices
 
 Floats = NDArray[np.float64]
@@ -30,7 +33,7 @@ class BacktestResult:
 
     Attributes:
         equity: date, equity, equity_at_open, cash, gross_exposure, net_exposure, turnover, commission, slippage,
-            drawdown, and beside it the equity of buy_and_hold, all_buy and the other meaning of HOLD.
+            drawdown, and beside it the equity of each benchmark and of the other meaning of HOLD.
         trades: one line a round trip (see ``ledger.round_trips``).
         fills: one line a fill.
         rejected: one line an order that did not fill as wanted.
@@ -53,15 +56,20 @@ class BacktestResult:
     tape: Tape
     options: BacktestOptions
 
-
-def target_weights(grid: SignalGrid, options: BacktestOptions) -> Floats:
-    """Target weights (T, N) of a grid of signals; NaN is no order. A signal that gives a weight is not sized."""
-    if not np.isnan(grid.weight).all():
-        return given_weights(grid, options)
-    return SIZING[options.sizing_strategy](directions(grid, options), options)
+    def ledger(self) -> pl.DataFrame:
+        """Every position, order and payment of every session (see ``ledger.ledger``)."""
+        return ledger(self.account, self.tape)
 
 
-def run_backtest(signals: Sequence[Signal], prices: Prices, options: BacktestOptions | None = None) -> BacktestResult:
+def run_backtest(
+    signals: Sequence[Signal],
+    prices: Prices,
+    options: BacktestOptions | None = None,
+    *,
+    teacher: Sequence[Signal] | None = None,
+    actions: CorporateActions | None = None,
+    progress: Progress = silent,
+) -> BacktestResult:
     """Trade signals on prices.
 
     The universe is ``prices.tickers``: ``equal_weight`` is one over their number (restrict with ``prices.of``).
@@ -70,40 +78,96 @@ def run_backtest(signals: Sequence[Signal], prices: Prices, options: BacktestOpt
         signals: unique by ticker and date, the dates of a ticker increasing.
         prices: the price table.
         options: the defaults where None.
+        teacher: signals to trade beside, as benchmark ``teacher``, over the same window.
+        actions: cash dividends and splits for ``dividends: cash``; read from ``actions_file`` where None.
+        progress: told of the null books.
 
     Raises:
         InputError: signals or prices that break a rule (see ``signal_grid``, ``check_prices``).
     """
     options = BacktestOptions() if options is None else options
     grid = signal_grid(signals, prices.sessions, prices.tickers)
-    tape = build_tape(prices, grid.first, len(grid.rank))
-    weights = target_weights(grid, options)
+    tape = window_tape(grid, prices, options, actions)
+    weights = target_weights(grid, tape, options)
     account = simulate(weights, tape, options)
     other_hold = {"flat": "keep", "keep": "flat"}[options.hold]
-    other = simulate(target_weights(grid, options.model_copy(update={"hold": other_hold})), tape, options)
-    shape = weights.shape
+    other_weights = target_weights(grid, tape, options.model_copy(update={"hold": other_hold}))
+    other = simulate(other_weights, tape, options)
     beside = {
-        "buy_and_hold": simulate(benchmarks.buy_and_hold(*shape), tape, options),
-        "all_buy": simulate(benchmarks.all_buy(*shape), tape, options),
+        name: simulate(book, tape, options) for name, book in _benchmark_books(grid, prices, tape, options, teacher)
     }
-    trades = ledger.round_trips(account, tape)
-    metrics = {
-        "window": _window(tape),
-        "signals": _signal_counts(signals, grid),
-        "performance": _measures(account, trades, options),
-        "hold": {
-            options.hold: _measures(account, trades, options),
-            other_hold: _measures(other, ledger.round_trips(other, tape), options),
-        },
-        "benchmarks": {name: performance.account_metrics(curve, options.risk_free) for name, curve in beside.items()},
-        "excess": _excess(account, tape),
-        "options": options.model_dump(mode="json"),
-    }
-    rejected = ledger.rejects(account, tape)
-    metrics["orders"] = _order_counts(account, rejected)
-    equity = _equity_table(account, tape, {**beside, f"hold_{other_hold}": other})
-    lines = ledger.fills(account, tape)
-    return BacktestResult(equity, trades, lines, rejected, grid.unexecuted, weights, metrics, account, tape, options)
+    index = _index_account(grid, prices, options)
+    if index is not None:
+        beside["index"] = index
+    trades, rejected = round_trips(account, tape), rejects(account, tape)
+    rng = np.random.default_rng(options.null_seed)
+    null = nulls.null_sharpes(weights, tape, options, options.nulls, rng, progress)
+    metrics = measures.collect(
+        signals=measures.signal_counts(len(signals), grid),
+        account=account,
+        tape=tape,
+        trades=trades,
+        rejected=rejected,
+        other={other_hold: (other, round_trips(other, tape))},
+        beside=beside,
+        null=null,
+        options=options,
+    )
+    return BacktestResult(
+        measures.equity_table(account, tape, {**beside, f"hold_{other_hold}": other}),
+        trades,
+        fills(account, tape),
+        rejected,
+        grid.unexecuted,
+        weights,
+        metrics,
+        account,
+        tape,
+        options,
+    )
+
+
+def window_tape(
+    grid: SignalGrid, prices: Prices, options: BacktestOptions, actions: CorporateActions | None = None
+) -> Tape:
+    """The tape of the window that a grid of signals spans."""
+    if options.dividends == "cash" and actions is None:
+        if options.actions_file is None:
+            raise InputError(
+                "backtest.dividends: cash needs an actions file: adjusted prices already hold the dividends"
+            )
+        actions = read_actions(options.actions_file, prices)
+    return build_tape(prices, grid.first, len(grid.rank), options, actions)
+
+
+def _benchmark_books(
+    grid: SignalGrid, prices: Prices, tape: Tape, options: BacktestOptions, teacher: Sequence[Signal] | None
+) -> list[tuple[str, Floats]]:
+    steps, names = grid.rank.shape
+    books = [
+        ("buy_and_hold", benchmarks.buy_and_hold(steps, names)),
+        ("all_buy", benchmarks.all_buy(steps, names)),
+        ("momentum", benchmarks.momentum(prices, grid.first, steps, options.momentum_window)),
+        ("reversal", benchmarks.reversal(prices, grid.first, steps, options.reversal_window)),
+        ("cash_only", benchmarks.cash_only(steps, names)),
+    ]
+    if teacher is not None:
+        theirs = signal_grid(teacher, prices.sessions, prices.tickers).window(grid.first, steps)
+        books.append(("teacher", target_weights(theirs, tape, options)))
+    return books
+
+
+def _index_account(grid: SignalGrid, prices: Prices, options: BacktestOptions) -> Account | None:
+    """Buy and hold of the benchmark of the price table, where it has one that quotes the first fill."""
+    if prices.benchmark is None:
+        return None
+    plain = BacktestOptions(
+        capital=options.capital, transaction_cost=options.transaction_cost, slippage=options.slippage, nulls=0
+    )
+    tape = build_tape(prices.benchmark, grid.first, len(grid.rank), plain)
+    if not tape.tradable[1, 0]:
+        return None
+    return simulate(benchmarks.buy_and_hold(len(grid.rank), 1), tape, plain)
 
 
 def exposure_matched_excess(result: BacktestResult) -> Floats:
@@ -116,70 +180,3 @@ def write_result(result: BacktestResult, folder: Path) -> None:
     artifacts.write_text(folder / "equity.csv", result.equity.write_csv())
     artifacts.write_text(folder / "trades.csv", result.trades.write_csv())
     artifacts.write_json(folder / "metrics.json", result.metrics)
-
-
-def _window(tape: Tape) -> dict[str, Any]:
-    sessions = len(tape.dates) - 1
-    return {
-        "first_decision": str(tape.dates[0]),
-        "first_fill": str(tape.dates[1]),
-        "last": str(tape.dates[-1]),
-        "sessions": sessions,
-        "tickers": len(tape.tickers),
-        "sharpe_standard_error": performance.sharpe_standard_error(sessions),
-        "smallest_detectable_sharpe": performance.smallest_detectable_sharpe(sessions),
-    }
-
-
-def _signal_counts(signals: Sequence[Signal], grid: SignalGrid) -> dict[str, int]:
-    unexecuted, silent = len(grid.unexecuted), int((~grid.present).sum())
-    return {
-        "given": len(signals),
-        "traded": int(grid.present.sum()),
-        "no_signal": grid.without_opinion,
-        "unexecuted": unexecuted,
-        "cells_without_signal": silent,
-    }
-
-
-def _order_counts(account: Account, rejected: pl.DataFrame) -> dict[str, int]:
-    reasons = dict(rejected.group_by("reason").len().sort("reason").iter_rows())
-    return {"filled": int((account.traded != 0).sum()), **{f"rejected: {name}": n for name, n in reasons.items()}}
-
-
-def _measures(account: Account, trades: pl.DataFrame, options: BacktestOptions) -> dict[str, Any]:
-    closed = trades.filter(pl.col("exit_date").is_not_null())
-    return {
-        **performance.account_metrics(account, options.risk_free),
-        "hit_rate_trades": performance.hit_rate(closed["profit"].to_numpy()),
-        "trades_closed": closed.height,
-        "trades_open": trades.height - closed.height,
-    }
-
-
-def _excess(account: Account, tape: Tape) -> dict[str, Any]:
-    excess = benchmarks.exposure_matched_excess(account, tape)
-    return {
-        "mean_daily": float(excess.mean()),
-        "annual": float(excess.mean()) * performance.YEAR,
-        "sharpe": performance.sharpe_ratio(excess),
-    }
-
-
-def _equity_table(account: Account, tape: Tape, beside: dict[str, Account]) -> pl.DataFrame:
-    gross, net = performance.exposure(account)
-    return pl.DataFrame(
-        {
-            "date": tape.dates,
-            "equity": account.equity,
-            "equity_at_open": account.equity_at_open,
-            "cash": account.cash,
-            "gross_exposure": gross,
-            "net_exposure": net,
-            "turnover": performance.turnover(account),
-            "commission": account.commission.sum(axis=-1),
-            "slippage": account.slippage.sum(axis=-1),
-            "drawdown": performance.drawdown(account.equity),
-            **{name: other.equity for name, other in beside.items()},
-        }
-    )

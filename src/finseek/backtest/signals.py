@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 
+from finseek.backtest.tables import read_table, to_date
 from finseek.core.actions import ACTIONS, Action, parse_action
 from finseek.core.errors import InputError
 from finseek.core.sessions import Sessions, as_days
 
 NO_SIGNAL = -128
-_ISO_DATE = re.compile(r"\d{4}-\d\d-\d\d")
 _PROBABILITIES = tuple(f"p_{action.lower()}" for action in ACTIONS)
 
 
@@ -69,6 +67,19 @@ class SignalGrid:
         """Bool (T, N): where there is a signal."""
         present: NDArray[np.bool_] = (self.rank != NO_SIGNAL) | ~np.isnan(self.weight)
         return present
+
+    def window(self, first: int, steps: int) -> SignalGrid:
+        """The same signals on the T = ``steps`` decision sessions from ``first`` on; those outside are left out."""
+        rank = np.full((steps, self.rank.shape[1]), NO_SIGNAL, dtype=np.int8)
+        weight = np.full(rank.shape, np.nan)
+        probabilities = None if self.probabilities is None else np.full((*rank.shape, len(ACTIONS)), np.nan)
+        low, high = max(first, self.first), min(first + steps, self.first + len(self.rank))
+        if low < high:
+            here, there = slice(low - first, high - first), slice(low - self.first, high - self.first)
+            rank[here], weight[here] = self.rank[there], self.weight[there]
+            if probabilities is not None and self.probabilities is not None:
+                probabilities[here] = self.probabilities[there]
+        return SignalGrid(first, rank, weight, probabilities, self.unexecuted, self.without_opinion)
 
 
 def _check(signal: Signal, known: dict[str, int]) -> None:
@@ -158,7 +169,7 @@ def read_signals(path: Path) -> list[Signal]:
     Raises:
         InputError: a file that is missing, empty or of another kind; a missing column; a value that cannot be read.
     """
-    table = _read_table(path)
+    table = read_table(path, "signals file")
     action, scored = ("pred_action", True) if "pred_action" in table.columns else ("action", False)
     opinions = [name for name in (action, "weight") if name in table.columns]
     missing = [name for name in ("ticker", "as_of_date", *(["status"] if scored else [])) if name not in table.columns]
@@ -177,23 +188,8 @@ def read_signals(path: Path) -> list[Signal]:
     return signals
 
 
-def _read_table(path: Path) -> pl.DataFrame:
-    if not path.is_file():
-        raise InputError(f"signals file {path} does not exist")
-    try:
-        if path.suffix.lower() == ".parquet":
-            return pl.read_parquet(path)
-        if path.suffix.lower() == ".csv":
-            return pl.read_csv(path, infer_schema=False)
-    except pl.exceptions.NoDataError:
-        raise InputError(f"signals file {path} is empty") from None
-    except (pl.exceptions.PolarsError, OSError) as problem:
-        raise InputError(f"signals file {path} cannot be read: {str(problem).splitlines()[0]}") from None
-    raise InputError(f"signals file {path}: the ending must be .csv or .parquet")
-
-
 def _signal_of(row: dict[str, Any], action: str, carries: bool, scored: bool) -> Signal:
-    ticker, day = row["ticker"], _date_of(row["as_of_date"])
+    ticker, day = row["ticker"], to_date(row["as_of_date"], "as_of_date")
     if not ticker:
         raise ValueError("the ticker is empty")
     if scored and row["status"] != "scored":
@@ -206,16 +202,6 @@ def _signal_of(row: dict[str, Any], action: str, carries: bool, scored: bool) ->
     if (weight := row.get("weight")) not in (None, ""):
         return Signal(ticker, day, weight=float(weight))
     return Signal(ticker, day)
-
-
-def _date_of(value: Any) -> date:
-    if isinstance(value, datetime):
-        return value.date()
-    if isinstance(value, date):
-        return value
-    if isinstance(value, str) and _ISO_DATE.fullmatch(value):
-        return date.fromisoformat(value)
-    raise ValueError(f"as_of_date {value!r} is not a date of the form 2025-01-31")
 
 
 def signal_tickers(signals: Iterable[Signal]) -> tuple[str, ...]:

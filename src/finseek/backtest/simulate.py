@@ -1,8 +1,8 @@
 """The account, day by day, in money.
 
 Legend: T decision sessions, N tickers, B any number of leading batch axes. Row 0 is the first decision session, at
-``capital``; row k fills at its open what was decided at row k-1. With h the holdings in money, w the target weights,
-s the slippage and f the commission, the open of row k does
+``capital``; row k fills what was decided at row k-1. With h the holdings in money, w the target weights, s the
+slippage and f the commission, the fills of row k do
 
     h = h · fill(k) / close(k-1)
     E = cash + sum(h)
@@ -10,7 +10,8 @@ s the slippage and f the commission, the open of row k does
     cash = cash - sum(delta · (1 + s · sgn(delta))) - f · sum(|delta| · (1 + s · sgn(delta)))
     h = h + delta
 
-and its close h = h · close(k) / fill(k), equity = cash + sum(h). A weight of NaN places no order.
+and its close h = h · close(k) / fill(k), equity = cash + sum(h). A weight of NaN places no order. Dividends, borrow
+fees and interest of the night before enter cash ahead of E; limits shrink delta; costs may be more than linear.
 """
 
 from __future__ import annotations
@@ -20,10 +21,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from finseek.backtest.costs import CostModel
+from finseek.backtest.limits import Row, active_limits, whole_shares
 from finseek.backtest.options import BacktestOptions
 from finseek.backtest.tape import Tape
 
 Floats = NDArray[np.float64]
+YEAR = 252
+NO_PRICE, NO_VOLUME, CASH = "no price", "no volume", "cash"
 
 
 @dataclass(frozen=True)
@@ -31,72 +36,156 @@ class Account:
     """What the account held and did. Money everywhere; row 0 has no trade.
 
     Attributes:
-        equity: (..., T+1) at the close.
-        equity_at_open: (..., T+1) at the fill price of the row, before its orders.
-        cash: (..., T+1) at the close.
-        before: (..., T+1, N) holdings at the fill price, before the orders of the row.
-        traded: (..., T+1, N) money bought (above 0) or sold at the quoted price.
-        slippage: (..., T+1, N) money lost to slippage.
-        commission: (..., T+1, N) money paid in commissions.
-        held: (..., T+1, N) holdings at the close.
-        wanted: (..., T+1, N) money that the target weight asked to trade, before any limit.
+        equity: (T+1,) at the close.
+        equity_at_open: (T+1,) at the fill prices of the row, before its orders.
+        cash: (T+1,) at the close.
+        interest: (T+1,) earned on cash, negative where paid.
+        before: (T+1, N) holdings at the fill price, before the orders of the row.
+        income: (T+1, N) cash dividends received less borrow fees paid, before the orders of the row.
+        wanted: (T+1, N) what the target weight asked to trade, before any limit.
+        traded: (T+1, N) bought (above 0) or sold at the quoted price.
+        slippage: (T+1, N) lost to slippage.
+        commission: (T+1, N) paid in commissions.
+        held: (T+1, N) holdings at the close.
+        reason: int8 (T+1, N) index into ``reasons`` of what last changed an order; 0 where it filled as wanted.
+        reasons: the names of the reasons, the first of them empty.
     """
 
     equity: Floats
     equity_at_open: Floats
     cash: Floats
+    interest: Floats
     before: Floats
+    income: Floats
+    wanted: Floats
     traded: Floats
     slippage: Floats
     commission: Floats
     held: Floats
-    wanted: Floats
+    reason: NDArray[np.int8]
+    reasons: tuple[str, ...]
+
+
+class _Book:
+    """The state of one or a batch of accounts, and the step from row to row."""
+
+    def __init__(self, tape: Tape, options: BacktestOptions, batch: tuple[int, ...]) -> None:
+        self.tape, self.options = tape, options
+        self.cost = CostModel(tape, options)
+        self.limits = active_limits(tape, options)
+        self.cash, self.h = np.full(batch, options.capital), np.zeros((*batch, len(tape.tickers)))
+        self.tradable, self.no_volume = _tradable(tape, options)
+        costs = options.costs
+        self.finances = bool(costs.borrow_fee or costs.cash_interest or costs.margin_interest)
+
+    def open(self, k: int) -> tuple[Floats | None, Floats | None]:
+        """Carry the book over night to the fill prices of row k; return (income, interest) where there is any."""
+        income = interest = None
+        if self.tape.dividend is not None:
+            income = self.h * self.tape.dividend[k]
+        if self.finances:
+            costs, short = self.options.costs, np.maximum(-self.h, 0.0)
+            fee = costs.borrow_fee / YEAR * short
+            income = -fee if income is None else income - fee
+            earned = costs.cash_interest * np.maximum(self.cash - short.sum(axis=-1), 0.0)
+            interest = (earned - costs.margin_interest * np.maximum(-self.cash, 0.0)) / YEAR
+            self.cash = self.cash + interest
+        if income is not None:
+            self.cash = self.cash + income.sum(axis=-1)
+        self.h = self.h * self.tape.before[k]
+        return income, interest
+
+    def orders(self, w: Floats, k: int, why: NDArray[np.int8] | None) -> tuple[Floats, ...]:
+        """Trade towards the weights w (B, N); return (E, wanted, delta, slippage, commission)."""
+        h, cash = self.h, self.cash
+        E = cash + h.sum(axis=-1)
+        wanted = np.where(np.isnan(w), 0.0, w * E[..., None] - h)
+        delta = np.where(self.tradable[k], wanted, 0.0)
+        if why is not None:
+            why[(delta != wanted)] = 1
+            if self.no_volume is not None:
+                why[(delta != wanted) & self.no_volume[k]] = 2
+        row = Row(k, h, E[..., None], self.tradable[k] & ~np.isnan(w))
+        for code, limit in enumerate(self.limits.values(), start=3):
+            delta = self._smaller(delta, limit(delta, row), wanted, why, code)
+        slip, fee = self.cost(delta, k)
+        if not self.options.allow_leverage:
+            spent = delta + slip + fee
+            if (spent.sum(axis=-1) > cash).any():
+                fitted = self.cost.fit_to_cash(delta, spent, cash, k)
+                if not self.options.fractional:
+                    fitted = np.where(fitted < delta, whole_shares(fitted, row, tape=self.tape), fitted)
+                delta = self._smaller(delta, fitted, wanted, why, 3 + len(self.limits))
+                slip, fee = self.cost(delta, k)
+        if self.tape.settled is not None:
+            delta = np.where(self.tape.settled[k], -h, delta)
+        self.cash = cash - (delta + slip + fee).sum(axis=-1)
+        self.h = h + delta
+        return E, wanted, delta, slip, fee
+
+    @staticmethod
+    def _smaller(delta: Floats, limited: Floats, wanted: Floats, why: NDArray[np.int8] | None, code: int) -> Floats:
+        if why is not None:
+            why[np.abs(limited - delta) > 1e-12 * np.abs(wanted)] = code
+        return limited
+
+    def close(self, k: int) -> Floats:
+        """Mark the book at the close of row k; return the equity."""
+        self.h = self.h * self.tape.after[k]
+        equity: Floats = self.cash + self.h.sum(axis=-1)
+        return equity
+
+
+def _tradable(tape: Tape, options: BacktestOptions) -> tuple[NDArray[np.bool_], NDArray[np.bool_] | None]:
+    """Who has a price and, where orders depend on them, a known volume and volatility; and who lacks the latter."""
+    unknown = np.zeros(tape.tradable.shape, dtype=bool)
+    if options.costs.impact or options.limits.max_participation is not None:
+        unknown |= ~(tape.money_volume > 0)
+    if options.costs.impact:
+        unknown |= np.isnan(tape.volatility)
+    if not unknown.any():
+        return tape.tradable, None
+    return tape.tradable & ~unknown, tape.tradable & unknown
 
 
 def simulate(weights: Floats, tape: Tape, options: BacktestOptions) -> Account:
-    """Trade target weights.
+    """Trade target weights and keep the books.
 
     Args:
-        weights: (..., T, N) fractions of equity decided at the close of rows 0 to T-1; NaN places no order.
+        weights: (T, N) fractions of equity decided at the close of rows 0 to T-1; NaN places no order.
         tape: the window of T+1 rows.
-        options: costs, capital and leverage.
+        options: costs, limits, capital and leverage.
     """
-    *batch, steps, names = weights.shape
-    rows = (*batch, steps + 1)
-    equity, equity_at_open, cash_at_close = (np.full(rows, options.capital) for _ in range(3))
-    before, traded, slipped, paid, held, wanted = (np.zeros((*rows, names)) for _ in range(6))
-    cash, h = np.full(batch, options.capital), np.zeros((*batch, names))
+    steps, names = weights.shape
+    book = _Book(tape, options, ())
+    equity, equity_at_open, cash = (np.full(steps + 1, options.capital) for _ in range(3))
+    interest = np.zeros(steps + 1)
+    before, income, wanted, traded, slipped, paid, held = (np.zeros((steps + 1, names)) for _ in range(7))
+    reason = np.zeros((steps + 1, names), dtype=np.int8)
     for k in range(1, steps + 1):
-        h = h * tape.before[k]
-        E = cash + h.sum(axis=-1)
-        w = weights[..., k - 1, :]
-        delta = np.where(np.isnan(w), 0.0, w * E[..., None] - h)
-        before[..., k, :], wanted[..., k, :], equity_at_open[..., k] = h, delta, E
-        delta = np.where(tape.tradable[k], delta, 0.0)
-        slip, fee = costs(delta, options)
-        if not options.allow_leverage:
-            delta = scale_to_cash(delta, slip + fee, cash)
-            slip, fee = costs(delta, options)
-        cash = cash - (delta + slip + fee).sum(axis=-1)
-        h = (h + delta) * tape.after[k]
-        traded[..., k, :], slipped[..., k, :], paid[..., k, :] = delta, slip, fee
-        cash_at_close[..., k], held[..., k, :] = cash, h
-        equity[..., k] = cash + h.sum(axis=-1)
-    return Account(equity, equity_at_open, cash_at_close, before, traded, slipped, paid, held, wanted)
+        received, earned = book.open(k)
+        if received is not None:
+            income[k] = received
+        if earned is not None:
+            interest[k] = earned
+        before[k] = book.h
+        equity_at_open[k], wanted[k], traded[k], slipped[k], paid[k] = book.orders(weights[k - 1], k, reason[k])
+        cash[k] = book.cash
+        equity[k] = book.close(k)
+        held[k] = book.h
+    reasons = ("", NO_PRICE, NO_VOLUME, *book.limits, CASH)
+    return Account(
+        equity, equity_at_open, cash, interest, before, income, wanted, traded, slipped, paid, held, reason, reasons
+    )
 
 
-def costs(delta: Floats, options: BacktestOptions) -> tuple[Floats, Floats]:
-    """Money lost to slippage, s·|delta|, and commission, f·|delta|·(1 + s·sgn(delta)), of each order."""
-    slip = options.slippage * np.abs(delta)
-    fee = options.transaction_cost * (np.abs(delta) + options.slippage * delta)
-    return slip, fee
-
-
-def scale_to_cash(delta: Floats, cost: Floats, cash: Floats) -> Floats:
-    """Scale the buys of a row pro rata so that they, with their costs, use no more than the cash at hand."""
-    spent = delta + cost
-    buys = delta > 0
-    need = np.where(buys, spent, 0.0).sum(axis=-1)
-    have = cash - np.where(buys, 0.0, spent).sum(axis=-1)
-    scale = np.where(need > have, np.maximum(have, 0.0) / np.where(need > 0, need, 1.0), 1.0)
-    return np.where(buys, delta * scale[..., None], delta)
+def simulate_equity(weights: Floats, tape: Tape, options: BacktestOptions) -> Floats:
+    """Equity at the closes alone, of a batch of books: weights (B, T, N) -> (B, T+1); the same numbers as simulate."""
+    *batch, steps, _ = weights.shape
+    book = _Book(tape, options, tuple(batch))
+    equity = np.full((*batch, steps + 1), options.capital)
+    for k in range(1, steps + 1):
+        book.open(k)
+        book.orders(weights[..., k - 1, :], k, None)
+        equity[..., k] = book.close(k)
+    return equity

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from finseek.backtest import BacktestOptions, exposure_matched_excess, ledger, run_backtest, write_result
+from finseek.backtest import BacktestOptions, Signal, exposure_matched_excess, ledger, run_backtest, write_result
 from finseek.core.actions import ACTIONS
 
 WORDS = [str(action) for action in ACTIONS]
@@ -28,7 +28,7 @@ def test_equity_is_cash_and_positions_and_every_cost_is_accounted_for(walk, ever
     result = run_backtest(everywhere(prices, WORDS, 55), prices, BacktestOptions(shorts=shorts, hold=hold))
     account = result.account
     assert np.allclose(account.equity, account.cash + account.held.sum(axis=1), rtol=0, atol=1e-9)
-    assert np.allclose(np.diff(account.equity), ledger.name_profit(account, result.tape)[1:].sum(axis=1), atol=1e-8)
+    assert np.allclose(np.diff(account.equity), ledger.name_profit(account)[1:].sum(axis=1), atol=1e-8)
     spent = account.traded + account.slippage + account.commission
     assert np.allclose(account.cash, 100_000 - np.cumsum(spent.sum(axis=1)), atol=1e-8)
     assert result.trades["profit"].sum() == pytest.approx(account.equity[-1] - 100_000, abs=1e-7)
@@ -89,8 +89,11 @@ def test_order_of_tickers_and_capital_scale(walk, everywhere, table):
     prices = walk(40, 3)
     signals = everywhere(prices, WORDS)
     base = run_backtest(signals, prices).account.equity
-    swapped = table(prices.open[:, ::-1], prices.close[:, ::-1], tickers=prices.tickers[::-1])
-    assert np.allclose(run_backtest(signals, swapped).account.equity, base, rtol=1e-13)
+    renamed = dict(zip("ABC", "CAB", strict=True))
+    order = [1, 2, 0]
+    swapped = table(prices.open[:, order], prices.close[:, order])
+    moved = [Signal(renamed[s.ticker], s.as_of_date, s.action) for s in signals]
+    assert np.allclose(run_backtest(moved, swapped).account.equity, base, rtol=1e-13)
     assert np.allclose(
         run_backtest(signals, prices, BacktestOptions(capital=200_000.0)).account.equity, 2 * base, rtol=1e-13
     )

@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from finseek.backtest import BacktestOptions, Signal, read_signals, run_backtest
-from finseek.backtest.positions import directions, signal_age
+from finseek.backtest.positions import directions, place, signal_age
 from finseek.backtest.signals import signal_grid
 from finseek.core.actions import Action
 from finseek.core.errors import InputError
@@ -108,7 +108,7 @@ def test_bad_signals_are_one_clear_line(walk, signal):
 
 def test_negative_prices_are_refused(table, signal):
     prices = table(open_=[[1.0], [-1.0], [1.0]], close=[[1.0], [1.0], [1.0]])
-    with pytest.raises(InputError, match="open of A on 2024-01-02 is -1: a price must be above 0"):
+    with pytest.raises(InputError, match="open of A on 2024-01-02 is -1: it must be above 0 and finite"):
         run_backtest([signal("A", 0, "BUY")], prices)
 
 
@@ -145,7 +145,8 @@ def test_a_missing_signal_keeps_the_position_until_it_expires(walk, signal, expi
     prices = walk(8, 2)
     signals = [signal("A", 0, "BUY"), signal("B", 3, "BUY")]
     grid = signal_grid(signals, prices.sessions, prices.tickers)
-    found = directions(grid, BacktestOptions(signal_expiry=expiry))
+    options = BacktestOptions(signal_expiry=expiry)
+    found = place(np.nan_to_num(directions(grid, options)), grid, options)
     assert [None if np.isnan(d) else d for d in found[:, 0]] == expected
     assert found[:3, 1].tolist() == [0, 0, 0]
 

@@ -1,0 +1,45 @@
+"""Reading small tables that people bring: CSV and Parquet, every cell checked by its reader."""
+
+from __future__ import annotations
+
+import re
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from finseek.core.errors import InputError
+
+_ISO_DATE = re.compile(r"\d{4}-\d\d-\d\d")
+
+
+def read_table(path: Path, what: str) -> pl.DataFrame:
+    """Read a CSV (all cells text) or a Parquet file.
+
+    Raises:
+        InputError: the file is missing, empty, unreadable, or its ending is neither .csv nor .parquet.
+    """
+    if not path.is_file():
+        raise InputError(f"{what} {path} does not exist")
+    try:
+        if path.suffix.lower() == ".parquet":
+            return pl.read_parquet(path)
+        if path.suffix.lower() == ".csv":
+            return pl.read_csv(path, infer_schema=False)
+    except pl.exceptions.NoDataError:
+        raise InputError(f"{what} {path} is empty") from None
+    except (pl.exceptions.PolarsError, OSError) as problem:
+        raise InputError(f"{what} {path} cannot be read: {str(problem).splitlines()[0]}") from None
+    raise InputError(f"{what} {path}: the ending must be .csv or .parquet")
+
+
+def to_date(value: Any, name: str) -> date:
+    """A cell as a date: a date, a datetime or text of the form 2025-01-31; everything else raises ValueError."""
+    if isinstance(value, datetime):
+        return value.date()
+    if isinstance(value, date):
+        return value
+    if isinstance(value, str) and _ISO_DATE.fullmatch(value):
+        return date.fromisoformat(value)
+    raise ValueError(f"{name} {value!r} is not a date of the form 2025-01-31")
