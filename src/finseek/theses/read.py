@@ -89,11 +89,16 @@ def write_theses(
 
 
 def _stream(source: Path, cleaner: Cleaner, progress: Progress) -> Iterator[Thesis | Reject]:
-    clean = cleaner.clean
     for done, document in enumerate(documents(source, cleaner.options), 1):
-        for raw in _raws(document, cleaner.options):
-            yield raw if isinstance(raw, Reject) else clean(raw)
+        yield from records_of(document, cleaner)
         progress("theses", done, None, "files")
+
+
+def records_of(document: Document, cleaner: Cleaner) -> Iterator[Thesis | Reject]:
+    """The theses and rejects of one file, in its order; what conflicts is settled by the caller."""
+    clean = cleaner.clean
+    for raw in _raws(document, cleaner.options):
+        yield raw if isinstance(raw, Reject) else clean(raw)
 
 
 def _raws(document: Document, options: ThesesOptions) -> Iterator[Raw | Reject]:

@@ -90,14 +90,14 @@ def generate_theses(
     rank = np.searchsorted(cuts, seen)
     guess = rng.choice(len(ACTIONS), size=z.shape, p=shares)
     rank = np.where(rng.random(z.shape) < options.agreement, rank, guess)
+    words = rng.integers(0, 1 << 30, size=(*z.shape, 4))
     quoted = {name: np.asarray(array, dtype=np.float64) for name, array in (numbers or {}).items()}
     days: list[date] = sessions.dates.tolist()
     theses, places = [], []
     for n in np.argsort(np.array(tickers)):
         for index, s in enumerate(np.flatnonzero(finite[:, n])):
-            words = rng.integers(0, 1 << 30, size=4)
             facts = {name: float(array[s, n]) for name, array in quoted.items() if np.isfinite(array[s, n])}
-            theses.append(_thesis(tickers[n], days[s], int(rank[s, n]), float(z[s, n]), facts, words, index))
+            theses.append(_thesis(tickers[n], days[s], int(rank[s, n]), float(z[s, n]), facts, words[s, n], index))
             places.append((s, n))
     rows = np.array(places)
     probabilities = action_probabilities(z[rows[:, 0], rows[:, 1]], cuts, shares, options)

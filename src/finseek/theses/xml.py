@@ -12,9 +12,9 @@ from finseek.theses.options import ThesesOptions
 from finseek.theses.refuse import Refused, shown
 
 _PROLOG = re.compile(rb"\A(?:\xef\xbb\xbf)?(?:\s+|<\?.*?\?>|<!--.*?-->)*<!DOCTYPE", re.DOTALL)
-_DECLARATION = re.compile(rb"<\?xml\s[^>]*\?>")
+_DECLARATION = re.compile(rb"""<\?xml\s(?:[^>]*?encoding\s*=\s*["']([^"'>]*)["'])?[^>]*\?>""")
 _WIDE = (b"\xff\xfe", b"\xfe\xff", b"<\x00", b"\x00<", b"\x00\x00<", b"<\x00\x00\x00")
-_EXTRA_CONTENT = etree.ErrorTypes.ERR_DOCUMENT_END
+_SEVERAL_ROOTS = (etree.ErrorTypes.ERR_DOCUMENT_END, etree.ErrorTypes.ERR_RESERVED_XML_NAME)
 _MALFORMED = (etree.XMLSyntaxError, OSError, ValueError, LookupError)
 
 
@@ -52,10 +52,9 @@ def parse_xml(content: bytes, name: str) -> etree._Element:
         try:
             root = etree.fromstring(content, _parser())
         except etree.XMLSyntaxError as error:
-            if getattr(error, "code", None) != _EXTRA_CONTENT or content.startswith(_WIDE):
+            if getattr(error, "code", None) not in _SEVERAL_ROOTS:
                 raise
-            pieces = _DECLARATION.sub(b"", content.removeprefix(b"\xef\xbb\xbf"))
-            root = etree.fromstring(b"<theses>" + pieces + b"</theses>", _parser())
+            root = etree.fromstring(_joined(content, error), _parser())
     except _MALFORMED as error:
         line = getattr(error, "lineno", None)
         raise Refused("malformed_xml", f"{name}: {getattr(error, 'msg', None) or error}", line) from None
@@ -74,6 +73,14 @@ def _parser() -> etree.XMLParser:
         remove_comments=True,
         remove_pis=True,
     )
+
+
+def _joined(content: bytes, error: etree.XMLSyntaxError) -> bytes:
+    """Several UTF-8 documents of one file under one root; where that could change a text the error stands."""
+    encodings = {name.upper() for name in _DECLARATION.findall(content)} - {b"", b"UTF-8", b"US-ASCII"}
+    if content.startswith(_WIDE) or encodings or b"<![CDATA[" in content:
+        raise error
+    return b"<theses>" + _DECLARATION.sub(b"", content.removeprefix(b"\xef\xbb\xbf")) + b"</theses>"
 
 
 def _wide_doctype(content: bytes) -> bool:
