@@ -54,10 +54,9 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, folder: Path, *, max_
     """
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
-    if vocab_size < 256 + len(SPECIAL_TOKENS):
-        raise InputError(
-            f"prompt.vocab_size {vocab_size} is below the {256 + len(SPECIAL_TOKENS)} of bytes and markers"
-        )
+    least = 256 + len(SPECIAL_TOKENS)
+    if vocab_size < least:
+        raise InputError(f"prompt.vocab_size {vocab_size} is below {least}, the bytes and the markers: raise it")
     material = list(texts)
     if not any(material):
         raise InputError("there is no text to train a tokenizer on: the training split is empty")

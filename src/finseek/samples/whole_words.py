@@ -2,7 +2,7 @@
 
 The merges of a BPE are greedy, so the first k of them are the BPE of a smaller vocabulary. The last ones give way to
 merges that join the pieces of each chosen word from the left. Appended merges rank below all others and below those
-of earlier words, so none undoes another.
+of earlier words, so none undoes another; each may join at several places of a word, so it is applied before the next.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def with_whole_words(
                 continue
             while len(pieces) > 1:
                 _append((pieces[0], pieces[1]), ranks, vocabulary)
-                pieces = [pieces[0] + pieces[1], *pieces[2:]]
+                pieces = _apply(list(word), ranks)
         excess = len(vocabulary) - vocab_size
         if excess <= 0:
             return vocabulary, list(ranks)
