@@ -9,7 +9,7 @@ from typing import Annotated, Optional
 import typer
 
 import finseek
-from finseek.cli import backtest, manifest, prices, run, theses
+from finseek.cli import backtest, doctor, manifest, prices, run, theses
 
 app = typer.Typer(
     name="finseek",
@@ -19,7 +19,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (run, theses, prices, backtest, manifest):
+for module in (run, theses, prices, backtest, manifest, doctor):
     module.register(app)
 
 

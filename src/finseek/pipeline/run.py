@@ -36,6 +36,7 @@ class StageOutcome:
 class RunResult:
     """A finished run."""
 
+    config: Config
     paths: RunPaths
     outcomes: tuple[StageOutcome, ...]
 
@@ -111,7 +112,7 @@ def run(
         if not paths.manifest.exists():
             _seal(loaded, paths, state)
         state.close("done")
-    return RunResult(paths, outcomes)
+    return RunResult(config, paths, outcomes)
 
 
 def plan_run(loaded: LoadedConfig, *, first: str | None, last: str | None, skip: Collection[str]) -> list[StageOutcome]:

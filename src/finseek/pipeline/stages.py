@@ -90,7 +90,13 @@ def _model_source(config: Config) -> dict[str, Path]:
 
 
 def _tokenizer_source(config: Config) -> dict[str, Path]:
-    return {"prompt.tokenizer": config.prompt.tokenizer} if config.prompt.tokenizer else {}
+    if not config.prompt.tokenizer:
+        return {}
+    return {"prompt.tokenizer": Path(config.prompt.tokenizer) / "tokenizer.json"}
+
+
+def _planted_source(config: Config) -> dict[str, Path]:
+    return {"report.planted": config.report.planted} if config.report.planted else {}
 
 
 def _without_prices(config: Config) -> str:
@@ -141,7 +147,8 @@ STAGES: tuple[Stage, ...] = (
         sections=("split",),
         needs=("theses", "prices"),
         code=("core", "theses", "market"),
-        outputs=("split/train.parquet", "split/validation.parquet", "split/test.parquet", "split/certificate.json"),
+        outputs=("split/train.parquet", "split/validation.parquet", "split/test.parquet", "split/dropped.jsonl",
+            "split/certificate.json"),
         check=_needs_split,
     ),
     Stage(
@@ -188,5 +195,6 @@ STAGES: tuple[Stage, ...] = (
         needs=("theses", "prices", "split", "samples", "train", "evaluate", "backtest"),
         code=("core", "report", "pipeline"),
         outputs=("report.html", "report.json"),
+        sources=_planted_source,
     ),
 )

@@ -1,0 +1,120 @@
+"""The stages that judge: backtest, report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from finseek.core.artifacts import read_json, write_json, write_text
+from finseek.pipeline import manifest
+from finseek.pipeline.cache import RunState
+from finseek.pipeline.data import run_prices
+from finseek.pipeline.stages import StageContext
+
+STRATEGY_FIRST = ("equity", "buy_and_hold", "all_buy")
+
+
+def backtest_the_answers(context: StageContext) -> dict[str, Any]:
+    """Stage ``backtest``: the model's answers on the test split, traded by the account."""
+    from finseek.backtest import read_signals, run_backtest, write_result
+
+    signals = read_signals(context.paths.evaluate / "eval_results.csv")
+    result = run_backtest(signals, run_prices(context), context.config.backtest)
+    write_result(result, context.paths.backtest)
+    counts = result.metrics["signals"]
+    return {name: counts[name] for name in ("given", "traded", "no_signal", "unexecuted")}
+
+
+def write_the_report(context: StageContext) -> dict[str, Any]:
+    """Stage ``report``: everything that the run knows about itself, on one page."""
+    from finseek.report import ReportInputs, build_report
+
+    config, paths = context.config, context.paths
+    state = RunState(paths.state)
+    artifacts = {
+        name: {"sha256": file["sha256"], "bytes": file["bytes"], "stage": stage}
+        for stage, record in state.stages.items()
+        for name, file in record["outputs"].items()
+        if stage != "report"
+    }
+    stages = {
+        stage: {"key": record["key"], "counts": record["counts"]}
+        for stage, record in state.stages.items()
+        if stage != "report"
+    }
+    html, summary = build_report(
+        ReportInputs(
+            config=config.to_json(),
+            run={
+                "name": config.run.name,
+                "seed": config.run.seed,
+                "code": manifest.describe_code(),
+                "environment": manifest.describe_environment(),
+                "stages": stages,
+            },
+            theses=_json(paths.theses / "summary.json"),
+            rejects=list(islice(_lines(paths.theses / "rejects.jsonl"), config.report.rejects)),
+            certificate=_json(paths.split / "certificate.json"),
+            train_log=list(_lines(paths.train / "train_log.jsonl")),
+            evaluation=_json(paths.evaluate / "metrics.json"),
+            examples=_examples(context),
+            predictions=_rows(paths.evaluate / "eval_results.csv"),
+            backtest=_json(paths.backtest / "metrics.json"),
+            equity=_equity(paths.backtest / "equity.csv"),
+            planted=read_json(config.report.planted) if config.report.planted else None,
+            lineage={"artifacts": artifacts},
+            options=config.report,
+        )
+    )
+    write_text(paths.report_html, html)
+    write_json(paths.report_json, summary)
+    return {"bytes": len(html.encode())}
+
+
+def _json(path: Path) -> Any:
+    return read_json(path) if path.is_file() else None
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    if path.is_file():
+        with path.open("rb") as lines:
+            yield from map(orjson.loads, lines)
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    import polars as pl
+
+    return pl.read_csv(path).to_dicts() if path.is_file() else []
+
+
+def _equity(path: Path) -> dict[str, Any] | None:
+    import polars as pl
+
+    if not path.is_file():
+        return None
+    table = pl.read_csv(path)
+    others = [name for name in table.columns if name.startswith("hold_")]
+    return {
+        "dates": table["date"].to_list(),
+        "series": {name: table[name].to_list() for name in (*STRATEGY_FIRST, *others)},
+    }
+
+
+def _examples(context: StageContext) -> list[dict[str, Any]]:
+    """Test rows with the teacher's words beside the model's, evenly over the split."""
+    from finseek.pipeline.data import spread
+    from finseek.theses import iterate_split
+
+    rows = spread(_rows(context.paths.evaluate / "eval_results.csv"), context.config.report.examples)
+    wanted = {(row["ticker"], row["as_of_date"]): row for row in rows}
+    theses: Iterable[Any] = iterate_split(context.paths.split / "test.parquet") if wanted else ()
+    words = {(thesis.ticker, thesis.as_of_date.isoformat()): thesis for thesis in theses}
+    return [
+        {**row, "reasoning": words[key].reasoning, "support": words[key].support}
+        for key, row in wanted.items()
+        if key in words
+    ]

@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from finseek.core.artifacts import sha256_file, write_text
+from finseek.core.errors import ArtifactError, InputError
+from finseek.pipeline.manifest import verify_manifest, write_manifest
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    folder = tmp_path / "run"
+    files = {"a/x.json": "[1]", "report.html": "<p>"}
+    for name, text in files.items():
+        write_text(folder / name, text)
+    source = tmp_path / "prices.csv"
+    source.write_text("1")
+    artifacts = {
+        name: {"sha256": sha256_file(folder / name), "bytes": (folder / name).stat().st_size, "stage": "s"}
+        for name in files
+    }
+    inputs = {"prices.source/prices.csv": {"path": str(source), "sha256": sha256_file(source), "bytes": 1}}
+    write_manifest(folder / "manifest.json", {"artifacts": artifacts, "inputs": inputs})
+    return folder
+
+
+def findings(run: Path) -> list[str]:
+    return [f"{finding.path} {finding.problem}" for finding in verify_manifest(run)]
+
+
+def test_an_untouched_run_has_no_findings(run: Path) -> None:
+    assert findings(run) == []
+
+
+def test_every_change_is_named(run: Path) -> None:
+    (run / "a/x.json").write_text("[2]")
+    (run / "report.html").write_text("<")
+    (run.parent / "prices.csv").write_text("2")
+    assert [line.split(" ")[0] for line in findings(run)] == ["a/x.json", "report.html", "input"]
+    (run / "report.html").unlink()
+    assert "report.html is missing" in findings(run)
+
+
+def test_a_vanished_input_is_no_fault_of_the_run(run: Path) -> None:
+    (run.parent / "prices.csv").unlink()
+    assert findings(run) == []
+
+
+def test_the_manifest_vouches_for_itself(run: Path) -> None:
+    path = run / "manifest.json"
+    content = json.loads(path.read_text())
+    content["artifacts"]["report.html"]["sha256"] = "0" * 64
+    path.write_text(json.dumps(content))
+    with pytest.raises(ArtifactError, match="was altered"):
+        findings(run)
+    path.write_text("{")
+    with pytest.raises(ArtifactError, match="is damaged"):
+        findings(run)
+    path.unlink()
+    with pytest.raises(InputError, match="does not exist"):
+        findings(run)
