@@ -1,0 +1,44 @@
+"""Three kernels that turn FP8 codes and block scales into weights, equal to the bit.
+
+Each is a module with `dequantize(codes, scales, out, block, form, target)`: codes uint8 (M, N), scales float32
+`grid((M, N), block)`, out uint16 or uint32 (M, N) of bit patterns, written in place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from importlib.util import find_spec
+
+import numpy as np
+from numpy.typing import NDArray
+
+from finseek.checkpoint.fp8 import Bits, Block, Format, Target
+from finseek.core.errors import InputError, MissingPart
+
+Kernel = Callable[[NDArray[np.uint8], NDArray[np.float32], Bits, Block, Format, Target], None]
+
+# name: (module of this package, what it needs, the extra that brings it)
+KERNELS = {
+    "numba": ("vector", "numba", "speed"),
+    "torch": ("bits", "torch", "train"),
+    "triton": ("gpu", "triton", "train"),
+}
+
+
+def load_kernel(name: str = "auto") -> Kernel:
+    """A kernel by name; "auto" is the numba one where numba is installed, else the torch bit trick.
+
+    Raises:
+        InputError: unknown name.
+        MissingPart: what the kernel needs is not installed.
+    """
+    if name == "auto":
+        name = "numba" if find_spec("numba") else "torch"
+    if name not in KERNELS:
+        raise InputError(f"kernel {name!r} is none of auto, {', '.join(KERNELS)}")
+    module, needs, extra = KERNELS[name]
+    if find_spec(needs) is None:
+        raise MissingPart(needs, extra, f"the {name} kernel")
+    kernel: Kernel = import_module(f"finseek.checkpoint.kernels.{module}").dequantize
+    return kernel
