@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finseek.backtest.costs import CostModel
+from finseek.backtest.kernel import is_plain, plain_account, rates
 from finseek.backtest.limits import Row, active_limits, whole_shares
 from finseek.backtest.options import BacktestOptions
 from finseek.backtest.tape import Tape
@@ -156,6 +157,44 @@ def simulate(weights: Floats, tape: Tape, options: BacktestOptions) -> Account:
         tape: the window of T+1 rows.
         options: costs, limits, capital and leverage.
     """
+    if is_plain(tape, options):
+        return _plain(weights, tape, options)
+    return _general(weights, tape, options)
+
+
+def _plain(weights: Floats, tape: Tape, options: BacktestOptions) -> Account:
+    """The account of ``kernel``, its costs and reasons worked out after the fact."""
+    shape = (len(weights) + 1, weights.shape[1])
+    before, traded = np.zeros(shape), np.zeros(shape)
+    equity, equity_at_open, cash = plain_account(weights, tape, options, before, traded)
+    ordered = np.zeros(shape, dtype=bool)
+    ordered[1:] = ~np.isnan(weights)
+    wanted = np.zeros(shape)
+    wanted[1:] = np.where(ordered[1:], weights * equity_at_open[1:, None] - before[1:], 0.0)
+    s, f = rates(options)
+    size = np.abs(traded)
+    reason = np.where(np.abs(traded - wanted) > 1e-12 * np.abs(wanted), 2, 0).astype(np.int8)
+    reason[ordered & ~tape.tradable & (wanted != 0)] = 1
+    held = (before + traded) * tape.after
+    nothing = np.zeros(shape)
+    return Account(
+        equity,
+        equity_at_open,
+        cash,
+        np.zeros(len(equity)),
+        before,
+        nothing,
+        wanted,
+        traded,
+        s * size,
+        f * (size + s * traded),
+        held,
+        reason,
+        ("", NO_PRICE, CASH),
+    )
+
+
+def _general(weights: Floats, tape: Tape, options: BacktestOptions) -> Account:
     steps, names = weights.shape
     book = _Book(tape, options, ())
     equity, equity_at_open, cash = (np.full(steps + 1, options.capital) for _ in range(3))
@@ -181,6 +220,8 @@ def simulate(weights: Floats, tape: Tape, options: BacktestOptions) -> Account:
 
 def simulate_equity(weights: Floats, tape: Tape, options: BacktestOptions) -> Floats:
     """Equity at the closes alone, of a batch of books: weights (B, T, N) -> (B, T+1); the same numbers as simulate."""
+    if is_plain(tape, options):
+        return plain_account(weights, tape, options, None, None)[0]
     *batch, steps, _ = weights.shape
     book = _Book(tape, options, tuple(batch))
     equity = np.full((*batch, steps + 1), options.capital)

@@ -8,6 +8,7 @@ close. What a decision may know (volatility, mean money volume) ends at row k-1.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +23,7 @@ Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Tape:
     """Growth factors over a window, and what orders need to know.
 
@@ -38,9 +39,10 @@ class Tape:
         close: (T+1, N) price that a holding is marked at: the last known close.
         raw_fill: (T+1, N) unadjusted fill price: what a share costs.
         dividend: (T+1, N) cash dividend at row k as a fraction of the holding at the close of k-1; None without any.
-        money_volume: (T+1, N) mean of raw close · volume over the sessions up to row k-1; NaN where unknown.
-        volatility: (T+1, N) daily volatility up to row k-1; NaN where unknown.
-        daily_returns: (W + T - 1, N) close-to-close returns up to row T-1, W the volatility window; NaN where unknown.
+        returns: (R, N) close-to-close returns of all sessions of the table up to decision session T-1.
+        money: (R, N) raw close · volume of the same sessions.
+        volatility_window: sessions of ``volatility``.
+        volume_window: sessions of ``money_volume``.
     """
 
     dates: Dates
@@ -53,9 +55,32 @@ class Tape:
     close: Floats
     raw_fill: Floats
     dividend: Floats | None
-    money_volume: Floats
-    volatility: Floats
-    daily_returns: Floats
+    returns: Floats
+    money: Floats
+    volatility_window: int
+    volume_window: int
+
+    def _decided(self, known: Floats) -> Floats:
+        """What was known at the decision of each row, (T+1, N), from a table of sessions; row 0 decides nothing."""
+        steps = len(self.dates) - 1
+        return np.vstack([np.full((1, known.shape[1]), np.nan), known[len(known) - steps :]])
+
+    @cached_property
+    def money_volume(self) -> Floats:
+        """(T+1, N) mean of raw close · volume over the sessions up to row k-1; NaN where unknown."""
+        return self._decided(trailing_mean(self.money, self.volume_window))
+
+    @cached_property
+    def volatility(self) -> Floats:
+        """(T+1, N) standard deviation of the daily returns up to row k-1; NaN where not all are known."""
+        return self._decided(trailing_deviation(self.returns, self.volatility_window))
+
+    @cached_property
+    def daily_returns(self) -> Floats:
+        """(W + T - 1, N) daily returns up to decision session T-1, W the volatility window; NaN where unknown."""
+        padding = np.full((self.volatility_window, self.returns.shape[1]), np.nan)
+        rows = self.volatility_window + len(self.dates) - 2
+        return np.vstack([padding, self.returns])[-rows:]
 
 
 def forward_fill(values: Floats) -> Floats:
@@ -172,9 +197,7 @@ def build_tape(
         fill = np.where(settled, previous * (1.0 - options.delisting_loss), fill)
     before, after = before[rows].copy(), after[rows].copy()
     before[0], after[0] = 1.0, 1.0
-    returns, window = returns_to(close), options.volatility_window
-    money_volume = trailing_mean(prices.close * prices.volume, options.limits.volume_window)
-    decided = slice(first, first + sessions)
+    decided = slice(0, first + sessions)
     return Tape(
         prices.sessions.dates[rows],
         prices.tickers,
@@ -186,9 +209,10 @@ def build_tape(
         mark[rows],
         raw_fill[rows],
         None if dividend is None else dividend[rows],
-        np.vstack([unknown, money_volume[decided]]),
-        np.vstack([unknown, trailing_deviation(returns, window)[decided]]),
-        np.vstack([np.repeat(unknown, window, axis=0), returns])[first + 1 : first + sessions + window],
+        returns_to(close)[decided],
+        (prices.close * prices.volume)[decided],
+        options.volatility_window,
+        options.limits.volume_window,
     )
 
 
