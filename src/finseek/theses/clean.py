@@ -114,7 +114,9 @@ class Cleaner:
         fields = raw.fields
         ticker = self._ticker(fields.get("ticker"))
         as_of_date = self._date(fields.get("as_of_date"))
-        output = self._text("output", raw) or None
+        output, instruction, input_ = (
+            (self._text(name, raw) or None if name in fields else None) for name in ("output", "instruction", "input")
+        )
         action = self._action(fields.get("action"), output)
         reasoning = self._text("reasoning", raw, required=output is None)
         support = self._text("support", raw, required=output is None)
@@ -129,8 +131,8 @@ class Cleaner:
             support,
             action,
             raw.indicators,
-            self._text("instruction", raw) or None,
-            self._text("input", raw) or None,
+            instruction,
+            input_,
             output,
             raw.source_file,
             raw.index,

@@ -27,6 +27,7 @@ from finseek.theses.xml import xml_theses
 
 Reader = Callable[[bytes, str, ThesesOptions], Iterator[Raw]]
 
+BUFFER = 1 << 20
 READERS: dict[str, Reader] = {
     "xml": xml_theses,
     "jsonl": jsonl_theses,
@@ -134,7 +135,7 @@ class _Tally:
 def _write(records: Iterable[Thesis | Reject], kept: Path, rejects: Path, cutoff: date | None) -> _Tally:
     encode = msgspec.json.Encoder().encode
     tally = _Tally()
-    with kept.open("wb") as kept_lines, rejects.open("wb") as reject_lines:
+    with kept.open("wb", BUFFER) as kept_lines, rejects.open("wb") as reject_lines:
         for record in records:
             if isinstance(record, Thesis):
                 kept_lines.write(encode(record) + b"\n")

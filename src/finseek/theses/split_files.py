@@ -55,7 +55,9 @@ class _Writer:
 
         self.flush()
         with atomic_file(self.path) as partial:
-            pl.concat(self.frames).write_parquet(partial, compression="lz4", row_group_size=ROWS, statistics=False)
+            # Uncompressed: a fifth of the time of lz4, and the texts lie uncompressed in all.jsonl already.
+            table = pl.concat(self.frames)
+            table.write_parquet(partial, compression="uncompressed", row_group_size=ROWS, statistics=False)
         self.frames.clear()
 
 

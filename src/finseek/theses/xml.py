@@ -11,7 +11,6 @@ from finseek.theses.clean import KNOWN, Raw, field_name
 from finseek.theses.options import ThesesOptions
 from finseek.theses.refuse import Refused, shown
 
-_PROLOG = re.compile(rb"\A(?:\xef\xbb\xbf)?(?:\s+|<\?.*?\?>|<!--.*?-->)*<!DOCTYPE", re.DOTALL)
 _DECLARATION = re.compile(rb"""<\?xml\s(?:[^>]*?encoding\s*=\s*["']([^"'>]*)["'])?[^>]*\?>""")
 _WIDE = (b"\xff\xfe", b"\xfe\xff", b"<\x00", b"\x00<", b"\x00\x00<", b"<\x00\x00\x00")
 _SEVERAL_ROOTS = (etree.ErrorTypes.ERR_DOCUMENT_END, etree.ErrorTypes.ERR_RESERVED_XML_NAME)
@@ -46,7 +45,7 @@ def parse_xml(content: bytes, name: str) -> etree._Element:
     """
     if not content.strip():
         raise Refused("empty_file", f"{name} is empty: remove it")
-    if _PROLOG.match(content) or (content.startswith(_WIDE) and _wide_doctype(content)):
+    if _doctype_follows(content):
         raise Refused("doctype", f"{name} has a DOCTYPE, which theses never need: remove it")
     try:
         try:
@@ -83,8 +82,22 @@ def _joined(content: bytes, error: etree.XMLSyntaxError) -> bytes:
     return b"<theses>" + _DECLARATION.sub(b"", content.removeprefix(b"\xef\xbb\xbf")) + b"</theses>"
 
 
-def _wide_doctype(content: bytes) -> bool:
-    return b"<!DOCTYPE" in content[:65536].replace(b"\x00", b"")
+def _doctype_follows(content: bytes) -> bool:
+    """Whether a DOCTYPE stands before the first element; no parser sees the file before this is known."""
+    if content.startswith(_WIDE):
+        return b"<!DOCTYPE" in content[:65536].replace(b"\x00", b"")
+    place = 3 if content.startswith(b"\xef\xbb\xbf") else 0
+    while True:
+        while content[place : place + 1].isspace():
+            place += 1
+        for start, end in ((b"<?", b"?>"), (b"<!--", b"-->")):
+            if content.startswith(start, place):
+                place = content.find(end, place + len(start)) + len(end)
+                if place < len(end):
+                    return False
+                break
+        else:
+            return content.startswith(b"<!DOCTYPE", place)
 
 
 def _walk(root: etree._Element, name: str, options: ThesesOptions) -> Iterator[Raw]:
@@ -148,23 +161,22 @@ def _thesis(element: etree._Element, ticker: str | None, name: str, index: int, 
         _take(raw, names[str(key)], str(value))
     for child in element:
         field = names[child.tag]
-        text = child.text or ""
-        if field in KNOWN and field not in fields and not len(child):
-            fields[field] = text
-        elif len(child):
+        nested = len(child) > 0
+        if nested:
             _take_nested(raw, field, child, names)
         else:
-            _take(raw, field, text)
-        if child.attrib and not len(child):
-            for key, value in child.attrib.items():
+            _take(raw, field, child.text or "")
+        if not nested:
+            for key, value in child.items():
                 _take(raw, f"{field}.{names[str(key)]}", str(value))
-        if child.tail and not child.tail.isspace():
-            raw.problem = Refused("stray_text", f"text {shown(child.tail.strip())} lies between the fields: tag it")
+        tail = child.tail
+        if tail and not tail.isspace():
+            raw.problem = Refused("stray_text", f"text {shown(tail.strip())} lies between the fields: tag it")
     if element.text and not element.text.isspace():
         raw.problem = Refused("stray_text", f"text {shown(element.text.strip())} lies outside of the fields: tag it")
     if ticker is not None:
         own = fields.setdefault("ticker", ticker)
-        if own.strip().upper() != ticker.strip().upper():
+        if own is not ticker and own.strip().upper() != ticker.strip().upper():
             raw.problem = Refused("conflicting_ticker", f"ticker {shown(own)} lies under {shown(ticker)}: keep one")
     return raw
 
