@@ -64,7 +64,7 @@ def model_card(inputs: ReportInputs) -> str:
         ),
         "## Evaluation\n",
         f"On {_span(dates.get('test'))}, all after the last day of training.\n" if dates else "",
-        _table(("measure", "value", "95 % interval"), _measures(figures)),
+        _table(("measure", "value", figures.interval), _measures(figures)),
         "## Gates\n",
         _table(("gate", "result", "reason"), [(gate.title, _RESULTS[gate.light], gate.reason) for gate in gates]),
         f"## Limits\n\n{_LIMITS}",

@@ -173,7 +173,7 @@ def chart(
         for place, i in enumerate(x_places)
     )
     flag_names = "".join(
-        f'<span class="flag{" flip" if across(position) > SIDE * 0.7 else ""}" '
+        f'<span class="flag{" flip" if across(position) > SIDE * 0.55 else ""}" '
         f'style="left:{across(position) / SIDE:.2%}">{escape(label)}</span>'
         for position, label in marks
     )

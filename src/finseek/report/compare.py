@@ -21,7 +21,7 @@ from finseek.report.numbers import (
     plural,
     signed_percent,
     signed_percent2,
-)  # fmt: skip
+)
 from finseek.report.report import FORMAT
 from finseek.report.sections.run import lookup
 from finseek.report.verdict import Verdict

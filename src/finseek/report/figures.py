@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from finseek.report.inputs import Json, ReportInputs
-from finseek.report.numbers import finite
+from finseek.report.numbers import GLUE, finite
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value with the bounds of its 95 % interval; None where absent."""
+    """A value with the bounds of its interval; None where absent."""
 
     value: float | None = None
     low: float | None = None
@@ -73,11 +73,17 @@ class Figures:
     sessions: int | None
     smallest_sharpe: float | None
     trials: int | None
+    level: float
 
     @property
     def strategy(self) -> Json | None:
         """Metrics of the run's own account."""
         return self.accounts[0].metrics if self.accounts else None
+
+    @property
+    def interval(self) -> str:
+        """What an interval is called: its nominal coverage and the word."""
+        return f"{100 * self.level:g}{GLUE}% interval"
 
     def account(self, name: str) -> Json | None:
         """Metrics of an account by name."""
@@ -102,6 +108,7 @@ def read_figures(inputs: ReportInputs) -> Figures:
         sessions=window.get("sessions"),
         smallest_sharpe=finite(window.get("smallest_detectable_sharpe")),
         trials=inputs.trials,
+        level=finite((evaluation.get("bootstrap") or {}).get("level")) or 0.95,
     )
 
 

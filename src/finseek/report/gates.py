@@ -74,7 +74,7 @@ def _significance(inputs: ReportInputs, figures: Figures) -> Ruling:
     excess = figures.excess
     if not excess.bounded:
         return "skipped", "The excess over the exposure-matched universe has no interval."
-    text = f"The 95 % interval of the excess over the exposure-matched universe {_SAYS[excess.reading]}."
+    text = f"The {figures.interval} of the excess over the exposure-matched universe {_SAYS[excess.reading]}."
     light: Light = {"above zero": "pass", "below zero": "fail"}.get(excess.reading, "caution")  # type: ignore[assignment]
     return light, text
 

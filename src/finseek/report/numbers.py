@@ -43,6 +43,7 @@ number3 = _formatter(",.3f")
 signed2 = _formatter("+,.2f")
 compact = _formatter(".3g")
 money = _formatter(",.0f")
+signed_money = _formatter("+,.0f")
 seconds = _formatter(",.1f", suffix=f"{GLUE}s")
 
 

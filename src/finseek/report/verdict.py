@@ -62,8 +62,8 @@ def _all_of(count: int) -> str:
     return {1: "its one baseline", 2: "both baselines"}.get(count, f"all {count} baselines")
 
 
-def _range(estimate: Estimate, shown: Format) -> str:
-    return f"95 % interval {shown(estimate.low)} to {shown(estimate.high)}, which {_says(estimate)}"
+def _range(figures: Figures, estimate: Estimate, shown: Format) -> str:
+    return f"{figures.interval} {shown(estimate.low)} to {shown(estimate.high)}, which {_says(estimate)}"
 
 
 def _says(estimate: Estimate) -> str:
@@ -78,7 +78,7 @@ def sentences(figures: Figures, gates: Sequence[Gate]) -> list[str]:
         beside = f"; buy-and-hold of the same names earned {signed_percent(hold.get('total_return'))}" if hold else ""
         told.append(f"After costs the account earned {signed_percent(mine.get('total_return'))}{beside}.")
     if excess.value is not None:
-        bounds = f" ({_range(excess, signed_percent2)})" if excess.bounded else " (no interval)"
+        bounds = f" ({_range(figures, excess, signed_percent2)})" if excess.bounded else " (no interval)"
         told.append(
             f"Against the same exposure to the market it earned {signed_percent2(excess.value)} a year{bounds}."
         )
@@ -94,7 +94,7 @@ def sentences(figures: Figures, gates: Sequence[Gate]) -> list[str]:
         )
     told += [
         f"Against {baseline.name}: {signed_points(baseline.difference.value)} percentage points of accuracy "
-        f"({_range(baseline.difference, signed_points)})."
+        f"({_range(figures, baseline.difference, signed_points)})."
         for baseline in figures.baselines
         if baseline.difference.bounded
     ]

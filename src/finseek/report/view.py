@@ -10,6 +10,7 @@ from finseek.report.figures import Figures
 from finseek.report.gates import judge_gates
 from finseek.report.inputs import ReportInputs
 from finseek.report.sections import backtest, data, lineage, predictions, run, statistics, training
+from finseek.report.sections.run import in_words
 from finseek.report.verdict import Verdict, give_verdict
 
 
@@ -40,7 +41,7 @@ def build_page(inputs: ReportInputs, figures: Figures) -> Page:
         title=f"{name} – finseek report",
         kind="finseek report",
         name=name,
-        meta=f"{span} · seed {inputs.run.get('seed')} · finseek {version}",
+        meta=f"{span} · seed {in_words(inputs.run.get('seed'))} · finseek {in_words(version)}",
         verdict=give_verdict(figures, gates),
         gates=gates,
         sections=[

@@ -2,33 +2,23 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import accumulate
 
 from finseek.report.blocks import Block, Cell, Chart, Matrix, Notice, Section, Table
 from finseek.report.charts import Line, chart
 from finseek.report.figures import Figures
 from finseek.report.inputs import Json, ReportInputs
-from finseek.report.numbers import Format, finite, integer, money, number2, percent, percent2, signed_percent
+from finseek.report.numbers import Format, finite, number2, percent, signed_percent
+from finseek.report.sections.ledger import called, ledger_blocks
 
 LEAD = (
     "An account that reads each answer after the close and trades at the next open, with fee and slippage. Beside it "
     "stand the same universe bought and held, every answer read as BUY, and the same signals with the other reading of "
     "HOLD: flat closes an open position, keep leaves it."
 )
-NAMES = {
-    "strategy": "strategy",
-    "hold_flat": "with HOLD flat",
-    "hold_keep": "with HOLD keep",
-    "buy_and_hold": "buy-and-hold",
-    "all_buy": "all BUY",
-    "all_sell": "all SELL",
-    "teacher": "teacher",
-    "benchmark": "index",
-    "cash": "cash",
-}
 TONES = {"strategy": 1, "buy_and_hold": 2, "hold_keep": 3, "hold_flat": 3, "teacher": 4, "all_buy": 5, "benchmark": 6}
+SHOWN = ("strategy", "hold_flat", "hold_keep", "buy_and_hold", "all_buy")
 _SERIES = {
     "equity": "strategy",
     "hold_flat": "hold_flat",
@@ -36,6 +26,7 @@ _SERIES = {
     "buy_and_hold": "buy_and_hold",
     "all_buy": "all_buy",
 }
+_BRIEF = ("total_return", "volatility", "sharpe", "max_drawdown", "turnover_daily")
 MONTHS = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()
 
 _MEASURES: tuple[tuple[str, str, Format, str], ...] = (
@@ -53,11 +44,6 @@ _MEASURES: tuple[tuple[str, str, Format, str], ...] = (
 )
 
 
-def called(name: str) -> str:
-    """An account's name as the page says it."""
-    return NAMES.get(name, name.replace("_", " "))
-
-
 def drawdown(equity: Sequence[float | None]) -> list[float | None]:
     """Distance to the highest equity so far, as a fraction (0 or negative)."""
     seen = [0.0 if value is None else value for value in equity]
@@ -70,65 +56,41 @@ def section(inputs: ReportInputs, figures: Figures) -> Section:
     """Performance against its benchmarks."""
     if not figures.accounts:
         return Section("backtest", "Backtest", LEAD, [Notice("No backtest: no account was simulated in this run.")])
-    blocks: list[Block] = [_performance(figures)]
+    blocks: list[Block] = _performance(figures)
     table = inputs.equity
     if table and table.get("date"):
         months = monthly(table["date"], numbers(table, "equity"))
         blocks += [*_curves(table), *([months] if months else []), *_exposure(table)]
-    blocks.append(_costs(figures))
-    signals = _signals(inputs.backtest or {})
-    return Section("backtest", "Backtest", LEAD, [*blocks, *([signals] if signals else [])])
+    return Section("backtest", "Backtest", LEAD, [*blocks, *ledger_blocks(inputs.backtest or {}, figures)])
 
 
-def _performance(figures: Figures) -> Table:
-    accounts = figures.accounts
-    return Table(
+def _performance(figures: Figures) -> list[Block]:
+    main = [account for account in figures.accounts if account.name in SHOWN]
+    more = [account for account in figures.accounts if account.name not in SHOWN]
+    table = Table(
         "Performance of the accounts",
         "All accounts trade the same sessions and pay the same fee and slippage; a dash means that a measure is not "
         "defined.",
-        ["Measure", *(called(account.name) for account in accounts), "Meaning"],
+        ["Measure", *(called(account.name) for account in main), "Meaning"],
         [
-            [title, *(shown(account.metrics.get(key)) for account in accounts), meaning]
+            [title, *(shown(account.metrics.get(key)) for account in main), meaning]
             for key, title, shown, meaning in _MEASURES
-            if any(finite(account.metrics.get(key)) is not None for account in accounts)
+            if any(finite(account.metrics.get(key)) is not None for account in main)
         ],
-        text=frozenset({0, len(accounts) + 1}),
+        text=frozenset({0, len(main) + 1}),
     )
-
-
-def _costs(figures: Figures) -> Table:
-    return Table(
-        "Costs",
-        "What each account paid in fees, and lost to worse prices at its fills (slippage), in money and as a share "
-        "of its starting capital.",
-        ["Account", "Fees", "Slippage", "Together", "Of capital", "Round trips"],
-        [
-            [
-                called(account.name),
-                *(money(account.metrics.get(key)) for key in ("commission_paid", "slippage_paid", "costs_paid")),
-                percent2(account.metrics.get("costs_of_capital")),
-                integer(account.metrics.get("trades_closed")),
-            ]
-            for account in figures.accounts
-        ],
-    )
-
-
-def _signals(backtest: Json) -> Table | None:
-    rows = [
-        [str(name).replace("_", " "), integer(count)]
-        for part in ("signals", "orders")
-        for name, count in (backtest.get(part) or {}).items()
+    if not more:
+        return [table]
+    brief = [measure for measure in _MEASURES if measure[0] in _BRIEF]
+    return [
+        table,
+        Table(
+            "Other rules on the same sessions",
+            "What simple rules would have earned in the same account, at the same costs.",
+            ["Rule", *(title for _, title, _, _ in brief)],
+            [[called(a.name), *(shown(a.metrics.get(key)) for key, _, shown, _ in brief)] for a in more],
+        ),
     ]
-    if not rows:
-        return None
-    return Table(
-        "Signals and orders",
-        "What became of the answers: a signal without a next session is never executed, and a ticker and day "
-        "without a signal keep their position until it expires.",
-        ["What", "Count"],
-        rows,
-    )
 
 
 def numbers(table: Json, column: str) -> list[float | None]:
@@ -152,17 +114,29 @@ def _curves(table: Json) -> list[Chart]:
             falls.append(Line(called(name), drawdown(values), TONES[name], "area" if name == "strategy" else "line"))
     return [
         chart(
-            "chart-equity", "Equity since the first decision",
+            "chart-equity",
+            "Equity since the first decision",
             "Gain or loss of each account since its first decision, at each close, costs paid.",
-            at, dates, lines, signed_percent, x_title="session", zero=True,
+            at,
+            dates,
+            lines,
+            signed_percent,
+            x_title="session",
+            zero=True,
         ),
         chart(
-            "chart-drawdown", "Drawdown",
+            "chart-drawdown",
+            "Drawdown",
             "How far each account stands below its own highest close; the deepest point is what its owner had to "
             "endure.",
-            at, dates, falls, percent, x_title="session", zero=True,
+            at,
+            dates,
+            falls,
+            percent,
+            x_title="session",
+            zero=True,
         ),
-    ]  # fmt: skip
+    ]
 
 
 def _exposure(table: Json) -> list[Chart]:
@@ -175,12 +149,18 @@ def _exposure(table: Json) -> list[Chart]:
     ]
     return [
         chart(
-            "chart-exposure", "Exposure",
+            "chart-exposure",
+            "Exposure",
             "Share of the account that is invested at each close: gross adds long and short positions, net "
             "subtracts the short ones.",
-            list(map(float, range(len(dates)))), dates, lines, percent, x_title="session", zero=True,
+            list(map(float, range(len(dates)))),
+            dates,
+            lines,
+            percent,
+            x_title="session",
+            zero=True,
         )
-    ]  # fmt: skip
+    ]
 
 
 def monthly(dates: Sequence[str], values: Sequence[float | None]) -> Matrix | None:
@@ -192,13 +172,11 @@ def monthly(dates: Sequence[str], values: Sequence[float | None]) -> Matrix | No
     before = next((value for value in values if value is not None), None)
     if not before:
         return None
-    start = before
     gains: dict[tuple[str, int], float] = {}
     whole: dict[str, float] = {}
     for (year, month), end in ends.items():
         gains[year, month], before = end / before - 1, end
         whole[year] = (1 + whole.get(year, 0.0)) * (1 + gains[year, month]) - 1
-    assert abs(before / start - _compounded(whole.values())) < 1e-9
     largest = max(map(abs, gains.values())) or 1.0
     rows = []
     for year, gain in whole.items():
@@ -212,10 +190,6 @@ def monthly(dates: Sequence[str], values: Sequence[float | None]) -> Matrix | No
         ["Whole year", *MONTHS],
         rows,
     )
-
-
-def _compounded(gains: Iterable[float]) -> float:
-    return math.prod(1 + gain for gain in gains)
 
 
 def _tinted(gain: float | None, largest: float) -> Cell:

@@ -53,11 +53,10 @@ def _theses(inputs: ReportInputs) -> list[Block]:
     if summary.get("rejected_by_reason"):
         explain = "Nothing is dropped silently: what was found is what was kept plus what stands here."
         small.append(_reasons("Rejected theses by reason", explain, summary["rejected_by_reason"]))
-    return [facts, Group(small), *_rejects(inputs.rejects, inputs.options.rejects)]
+    return [facts, Group(small), *_rejects(inputs.rejects[: inputs.options.rejects], summary.get("rejected"))]
 
 
-def _rejects(rejects: Rows, most: int) -> list[Block]:
-    listed = rejects[:most]
+def _rejects(listed: Rows, total: int | None) -> list[Block]:
     if not listed:
         return []
     rows = []
@@ -68,7 +67,7 @@ def _rejects(rejects: Rows, most: int) -> list[Block]:
         rows.append([str(reject.get("source_file")), place, reason, str(reject.get("detail"))])
     return [
         Table(
-            f"Rejects, {integer(len(listed))} of {integer(len(rejects))}",
+            f"Rejects, {integer(len(listed))} of {integer(total)}",
             "Where each rejected thesis stands in its source; rejects.jsonl holds all of them with their text.",
             ["File", "Place", "Reason", "Detail"],
             rows,

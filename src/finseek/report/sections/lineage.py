@@ -7,7 +7,7 @@ from finseek.report.inputs import ReportInputs
 from finseek.report.numbers import integer
 
 LEAD = (
-    "Every file that went in and came out, with its SHA-256; `finseek manifest verify` recomputes them all and "
+    "Every file that went in and came out, with its SHA-256; finseek manifest verify recomputes them all and "
     "names each file that differs."
 )
 

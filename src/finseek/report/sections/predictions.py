@@ -16,6 +16,7 @@ from finseek.report.numbers import (
     number2,
     number3,
     percent,
+    plural,
     share,
     signed_percent,
     signed_percent2,
@@ -55,7 +56,7 @@ def _scores(figures: Figures) -> Facts:
         (
             "Accuracy",
             percent(accuracy.value),
-            "share of the teacher's actions reproduced; 95 % interval "
+            f"share of the teacher's actions reproduced; {figures.interval} "
             f"{interval(accuracy.low, accuracy.high, percent)}",
         ),
         (
@@ -183,40 +184,47 @@ def _money(evaluation: Json) -> Table | None:
         rows.append([f"{horizon}", integer((found.get("rows") or {}).get("directional")), *shown])
     return Table(
         "Directions before costs, by horizon",
-        "Whether prices went the way of the answer in the sessions after the next open, HOLD left out, with 95 % "
-        "intervals; "
-        "half the hits, no return and a Sharpe of zero are what chance gives.",
+        "Whether prices went the way of the answer in the sessions after the next open, HOLD left out, with "
+        "intervals; half the hits, no return and a Sharpe of zero are what chance gives.",
         ["Sessions ahead", "Rows", "Hit rate", "Mean return", "Directional Sharpe"],
         rows,
         text=frozenset({0}),
     )
 
 
-def _calibration(predictions: Rows) -> Chart | None:
-    """Confidence of the answer against how often it was right, in ten equal bins."""
-    seen: list[list[bool]] = [[] for _ in range(BINS)]
-    sure: list[list[float]] = [[] for _ in range(BINS)]
+def calibration_points(predictions: Rows) -> list[tuple[float, float, int]]:
+    """Mean confidence, share of right answers and rows of each of ten equal bins of confidence that has rows."""
+    bins: list[list[tuple[float, bool]]] = [[] for _ in range(BINS)]
     for row in predictions:
         confidence = _confidence(row)
         if confidence is not None:
-            place = min(int(confidence * BINS), BINS - 1)
-            seen[place].append(row.get("pred_action") == row.get("gt_action"))
-            sure[place].append(confidence)
-    filled = [place for place in range(BINS) if seen[place]]
-    if not filled:
+            bins[min(int(confidence * BINS), BINS - 1)].append((confidence, row["pred_action"] == row["gt_action"]))
+    return [
+        (sum(sure for sure, _ in found) / len(found), sum(right for _, right in found) / len(found), len(found))
+        for found in bins
+        if found
+    ]
+
+
+def _calibration(predictions: Rows) -> Chart | None:
+    points = calibration_points(predictions)
+    if not points:
         return None
-    at = [sum(sure[place]) / len(sure[place]) for place in filled]
-    right = [sum(seen[place]) / len(seen[place]) for place in filled]
-    names = [f"{percent(x)} sure, {len(seen[place]):,} rows" for x, place in zip(at, filled, strict=True)]
+    sure = [point[0] for point in points]
     return chart(
         "chart-calibration",
         "Calibration",
-        "Each dot gathers answers of like confidence; on the dashed line the model is right exactly as often as it "
-        "is sure, below it the model is overconfident.",
-        at, names,
-        [Line("right", right, 1, "dots"), Line("perfectly calibrated", at, 5, "dashed")],
-        percent, x_title="confidence of the answer", zero=True, x_wanted=2, latest=False,
-    )  # fmt: skip
+        "Each dot gathers answers of like confidence; on the dashed line the model is right exactly as often as it is "
+        "sure, below it the model is overconfident.",
+        sure,
+        [f"{percent(confidence)} sure, {plural(count, 'row')}" for confidence, _, count in points],
+        [Line("right", [point[1] for point in points], 1, "dots"), Line("perfectly calibrated", sure, 5, "dashed")],
+        percent,
+        x_title="confidence of the answer",
+        zero=True,
+        x_wanted=2,
+        latest=False,
+    )
 
 
 def _confidence(row: Json) -> float | None:

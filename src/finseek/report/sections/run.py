@@ -6,7 +6,7 @@ from typing import Any
 
 from finseek.report.blocks import Block, Facts, Section, Table
 from finseek.report.inputs import ReportInputs
-from finseek.report.numbers import ABSENT, integer, moment, seconds, short_hash
+from finseek.report.numbers import ABSENT, finite, integer, moment, seconds, short_hash
 
 _SETTINGS = (
     ("split.train_end", "last day that training may see"),
@@ -57,9 +57,10 @@ def section(inputs: ReportInputs) -> Section:
             ("Seed", in_words(run.get("seed")), "of everything random in the run"),
             ("finseek", in_words(code.get("version")), f"commit {short_hash(code.get('git_commit'))}{dirty}"),
             ("Python", in_words(environment.get("python")), in_words(environment.get("platform"))),
-            ("Finished", moment(run.get("finished")), "when this page was made"),
         ]
     )
+    if run.get("finished"):
+        facts.items.append(("Finished", moment(run["finished"]), "when this page was made"))
     rows = [
         [key, in_words(lookup(inputs.config, key)), why]
         for key, why in _SETTINGS
@@ -78,17 +79,22 @@ def section(inputs: ReportInputs) -> Section:
     )
     stages = run.get("stages") or {}
     if stages:
+        timed = any(finite(record.get("seconds")) is not None for record in stages.values())
         blocks.append(
             Table(
                 "Stages",
-                "Each stage turns files into files; its time is wall clock on the machine above, and its counts say "
-                "what went through.",
-                ["Stage", "Time", "Counts"],
+                "Each stage turns files into files, and its counts say what went through"
+                + ("; its time is wall clock on the machine above." if timed else "."),
+                ["Stage", *(["Time"] if timed else []), "Counts"],
                 [
-                    [name, seconds(record.get("seconds")), _counts(record.get("counts") or {})]
+                    [
+                        name,
+                        *([seconds(record.get("seconds"))] if timed else []),
+                        _counts(record.get("counts") or {}),
+                    ]
                     for name, record in stages.items()
                 ],
-                text=frozenset({0, 2}),
+                text=frozenset({0, 1 + timed}),
             )
         )
     installed = [[name, str(version)] for name, version in packages.items() if version]

@@ -9,19 +9,23 @@ from finseek.report.blocks import Block, Chart, Facts, Intervals, Notice, Sectio
 from finseek.report.charts import Line, chart, intervals, nice_ticks
 from finseek.report.figures import Figures
 from finseek.report.inputs import ReportInputs
-from finseek.report.numbers import Format, finite, integer, number2, number3, plural, signed_percent, signed_percent2
+from finseek.report.numbers import GLUE, finite, integer, number2, number3, plural, signed_percent2
 
 LEAD = (
     "How much of the result luck could explain: an interval that includes zero, or a sample too short to show a "
     "realistic Sharpe, proves nothing either way."
 )
 MOST_BINS = 40
+_NULLS = (
+    "copies of the same positions, shifted in time and dealt to other tickers, so that only chance is left of the "
+    "choice."
+)
 
 
 def section(inputs: ReportInputs, figures: Figures) -> Section:
     """Intervals, power, null distributions and trials."""
     blocks: list[Block] = [_power(figures), _excess(figures)]
-    blocks += _nulls(inputs)
+    blocks += _nulls((inputs.backtest or {}).get("nulls"))
     blocks.append(_trials(figures))
     findings = _findings(inputs)
     if findings:
@@ -59,38 +63,51 @@ def _excess(figures: Figures) -> Intervals | Notice:
     )
 
 
-def _nulls(inputs: ReportInputs) -> list[Block]:
-    nulls: Any = (inputs.backtest or {}).get("nulls") or inputs.audit.get("nulls")
-    if not nulls:
+def _nulls(found: Any) -> list[Block]:
+    """The null books of ``backtest/metrics.json``: their draws where it holds them, their quantiles where not."""
+    if not found or not found.get("books"):
         return [
-            Notice(
-                "No null distribution: the account was not compared with shifted and shuffled copies of its own "
-                "weights."
-            )
+            Notice("No null books: the account was not compared with shifted and shuffled copies of its own weights.")
         ]
-    drawn = [histogram(name, null) for name, null in nulls.items() if isinstance(null, dict) and null.get("values")]
-    return list(drawn) or [Notice("The null distribution is empty.")]
+    name = str(found.get("statistic", "statistic"))
+    draws = sorted(value for value in map(finite, found.get("values") or ()) if value is not None)
+    if draws:
+        return [histogram(name, draws, finite(found.get("observed")), finite(found.get("p_value")))]
+    quantiles = [
+        f"{number2(value)} ({100 * float(level):g}{GLUE}% lie below)" for level, value in found["quantiles"].items()
+    ]
+    return [
+        Table(
+            f"Null books: {name}",
+            f"{integer(found['books'])} {_NULLS}",
+            ["What", "Value"],
+            [
+                ["this account", number2(found.get("observed"))],
+                ["null books", "; ".join(quantiles)],
+                ["share of null books at least as good (p)", number3(found.get("p_value"))],
+            ],
+            text=frozenset({0, 1}),
+        )
+    ]
 
 
-_NULL_FORMATS: dict[str, Format] = {"sharpe": number2, "total_return": signed_percent, "excess": signed_percent2}
-
-
-def histogram(name: str, null: dict[str, Any]) -> Chart:
-    """Draws of a null model against what was observed: ``{observed, values, p_value}``."""
-    shown = _NULL_FORMATS.get(name, number3)
-    draws = sorted(value for value in map(finite, null["values"]) if value is not None)
+def histogram(name: str, draws: Sequence[float], observed: float | None, chance: float | None) -> Chart:
+    """Draws of the null books, in order, against what the account did."""
     middles, counts = binned(draws)
-    observed, chance = finite(null.get("observed")), finite(null.get("p_value"))
-    marks = [(observed, f"this account {shown(observed)}")] if observed is not None else []
-    told = f" (p = {number3(chance)})" if chance is not None else ""
+    told = f"; at least as good as this account: p = {number3(chance)}" if chance is not None else ""
     return chart(
         f"chart-null-{name}",
-        f"Null distribution: {name.replace('_', ' ')}",
-        f"What {integer(len(draws))} copies of the same positions, shifted in time and dealt to other tickers, would "
-        f"have earned; skill shows as a line far to the right of the hill{told}.",
-        middles, [shown(x) for x in middles], [Line("null models", counts, 5, "bars")],
-        integer, x_title=name.replace("_", " "), marks=marks, zero=True, latest=False,
-    )  # fmt: skip
+        f"Null books: {name}",
+        f"{integer(len(draws))} {_NULLS} Skill shows as a line far to the right of the hill{told}.",
+        middles,
+        [number2(x) for x in middles],
+        [Line("null books", counts, 5, "bars")],
+        integer,
+        x_title=name,
+        marks=[(observed, f"this account {number2(observed)}")] if observed is not None else [],
+        zero=True,
+        latest=False,
+    )
 
 
 def binned(draws: Sequence[float]) -> tuple[list[float], list[float]]:

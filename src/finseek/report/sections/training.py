@@ -9,7 +9,7 @@ from typing import Any
 from finseek.report.blocks import Block, Chart, Facts, Group, Notice, Section
 from finseek.report.charts import Line, chart
 from finseek.report.inputs import Json, ReportInputs
-from finseek.report.numbers import ABSENT, Format, compact, finite, integer, number2, number3, percent, seconds
+from finseek.report.numbers import ABSENT, Format, compact, finite, integer, number2, number3, seconds
 
 LEAD = (
     "The model read the training samples and was corrected towards the teacher's answers; the validation samples, "
@@ -25,7 +25,8 @@ _PICTURES: tuple[tuple[str, str, str, tuple[tuple[str, str, int, str], ...], For
         (
             ("loss", "training", 1, "line"),
             ("validation_loss", "validation", 2, "line"),
-            ("action_loss", "action words alone", 3, "dashed"),
+            ("action_loss", "action words, training", 3, "dashed"),
+            ("validation_action_loss", "action words, validation", 4, "dashed"),
         ),
         number3,
     ),
@@ -53,14 +54,13 @@ _PICTURES: tuple[tuple[str, str, str, tuple[tuple[str, str, int, str], ...], For
     (
         "expert-load",
         "Load of the experts",
-        "Share of tokens that the busiest and the idlest routed expert received, against an even share; an expert "
-        "near zero has stopped learning.",
+        "Tokens that the busiest and the idlest routed expert received, as multiples of an even share; "
+        "an expert near zero has stopped learning.",
         (
-            ("max_expert_load", "busiest expert", 2, "line"),
-            ("min_expert_load", "idlest expert", 1, "line"),
-            ("even_expert_load", "even share", 5, "dashed"),
+            ("router_load_max", "busiest expert", 2, "line"),
+            ("router_load_min", "idlest expert", 1, "line"),
         ),
-        percent,
+        number2,
     ),
 )
 
@@ -124,7 +124,7 @@ def _picture(
     ]
     if not lines:
         return None
-    marks = [(float(best[0]), "checkpoint kept")] if key == "loss" and best and finite(best[0]) is not None else []
+    marks = [(float(best[0]), "lowest validation")] if key == "loss" and best and finite(best[0]) is not None else []
     steps = [float(row["step"]) for row in kept]
     return chart(
         f"chart-{key}",
