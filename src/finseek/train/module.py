@@ -81,7 +81,7 @@ class LanguageModule(lightning.LightningModule):
         self.options = options
         self.total_steps = total_steps
         self.last: dict[str, Any] = {}
-        self.optimizer = _adamw(model, options)
+        self.optimizer = adamw(model, options)
         self.average = {name: value.clone() for name, value in model.state_dict().items()} if self._averages else None
 
     @property
@@ -185,7 +185,8 @@ class LanguageModule(lightning.LightningModule):
         torch.set_rng_state(state["rng"])
 
 
-def _adamw(model: DeepSeekV3, options: TrainOptions) -> torch.optim.AdamW:
+def adamw(model: DeepSeekV3, options: TrainOptions) -> torch.optim.AdamW:
+    """The optimiser of the trainable parameters; matrices decay, vectors do not."""
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     groups = [
         {"params": [p for p in parameters if p.dim() > 1], "weight_decay": options.weight_decay},

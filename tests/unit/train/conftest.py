@@ -35,7 +35,8 @@ def planted(seed: int, count: int) -> list[Sample]:
         place = rng.randrange(5)
         noise = " ".join(f"noise={rng.randrange(8)}" for _ in range(rng.randrange(1, 6)))
         output, span = tagged([("action", ACTIONS[place].value), ("reasoning", f"because {place}")])
-        samples.append(Sample(f"signal={place} {noise}", output, {"uid": f"{seed}-{number}", "action_span": span}))
+        metadata = {"uid": f"{seed}-{number}", "action": ACTIONS[place].value, "action_span": span}
+        samples.append(Sample(f"signal={place} {noise}", output, metadata))
     return samples
 
 

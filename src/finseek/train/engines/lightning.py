@@ -25,6 +25,7 @@ from finseek.core.artifacts import atomic_folder
 from finseek.core.errors import ConfigError, FinseekError
 from finseek.core.progress import Progress, silent
 from finseek.samples import Encoder, load_samples
+from finseek.train.check import check_job
 from finseek.train.data import BatchPlan, TokenSet, encode_samples, micro_batches
 from finseek.train.job import TrainJob, TrainResult
 from finseek.train.module import LanguageModule, StepBatch, first_model, tensors
@@ -60,7 +61,8 @@ class _Run:
     def __init__(self, job: TrainJob, progress: Progress) -> None:
         self.job, self.options, self.progress = job, job.options, progress
         encoder = Encoder(job.tokenizer, job.template)
-        self.training = encode_samples(load_samples(job.training), encoder, job.options.seq_length, progress)
+        samples = load_samples(job.training)
+        self.training = encode_samples(samples, encoder, job.options.seq_length, progress)
         self.validation = encode_samples(load_samples(job.validation), encoder, job.options.seq_length)
         self.plan = BatchPlan(self.training.lengths, job.options.global_batch_size, job.seed)
         self.total = job.options.max_steps or job.options.epochs * self.plan.steps_per_epoch
@@ -73,6 +75,11 @@ class _Run:
         if self.earlier:
             self.standing = Standing.from_dict(self.earlier["standing"])
             self.module.load_training_state(self.earlier["module"])
+        elif job.options.check:
+            epoch = self.plan.steps_per_epoch
+            check_job(
+                self.module.model, samples, self.training, encoder, job.options, self.total, epoch
+            ).raise_if_failed()
         self.log = TrainLog(job.output / LOG, self.earlier["log_length"] if self.earlier else 0)
         self.clock = time.monotonic() - self.standing.seconds
 
