@@ -32,6 +32,7 @@ HEAVY_ALLOWED = {
     "torch": {"model", "checkpoint", "train", "evaluate"},
     "httpx": {"market", "evaluate"},
 }
+LATE_ROOMS = ("train/engines/", "evaluate/backends/", "market/providers/")  # loaded by name, so their tops are late
 LATE = {"transformers", "datasets", "pandas", "peft", "numba", "lightning", "trl", "nemo_automodel", "sklearn", "arch"}
 
 
@@ -87,10 +88,11 @@ def test_imports_go_down(path: Path) -> None:
 
 @pytest.mark.parametrize("path", sources(), ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_heavy_parts_stay_where_they_belong(path: Path) -> None:
+    late_room = path.relative_to(ROOT).as_posix().startswith(LATE_ROOMS)
     for line, module, top in imports_of(path.read_text(), package(path)):
         name = module.split(".")[0]
         assert layer(path) in HEAVY_ALLOWED.get(name, {layer(path)}), f"line {line}: {name} in {layer(path)}"
-        assert not (top and name in LATE), f"line {line}: {name} is imported at the top; import it where it is needed"
+        assert late_room or not (top and name in LATE), f"line {line}: {name} is imported at the top; import it where it is needed"
 
 
 def test_the_rule_itself_finds_an_arrow_in_a_function_body() -> None:

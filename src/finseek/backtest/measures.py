@@ -14,6 +14,7 @@ from finseek.backtest.options import BacktestOptions
 from finseek.backtest.signals import SignalGrid
 from finseek.backtest.simulate import YEAR, Account
 from finseek.backtest.tape import Tape
+from finseek.stats import bootstrap_interval, mean_of, resample_counts, stationary_bootstrap
 
 Floats = NDArray[np.float64]
 
@@ -62,7 +63,7 @@ def collect(
             "benchmark": against,
             **performance.relative_metrics(r, performance.returns_of(beside[against].equity), options.risk_free),
         },
-        "excess": _excess(account, tape),
+        "excess": _excess(account, tape, options),
         "nulls": nulls.summary(ours["sharpe"], null),
         "months": performance.period_returns(tape.dates, account.equity, "M"),
         "years": performance.period_returns(tape.dates, account.equity, "Y"),
@@ -139,10 +140,15 @@ def _annual_difference(ours: Floats, theirs: Floats) -> float:
     return float((ours - theirs).mean()) * YEAR
 
 
-def _excess(account: Account, tape: Tape) -> dict[str, Any]:
+def _excess(account: Account, tape: Tape, options: BacktestOptions) -> dict[str, Any]:
+    """What the account earned beyond its net exposure to the universe, a year, with its session-bootstrap interval."""
     excess = benchmarks.exposure_matched_excess(account, tape)
+    rng = np.random.default_rng(options.null_seed)
+    indices = stationary_bootstrap(len(excess), options.mean_block, options.bootstrap_resamples, rng)
+    sums = np.stack([excess, np.ones_like(excess)], axis=1)
+    found = bootstrap_interval(sums, lambda totals: mean_of(totals) * YEAR, resample_counts(indices))
     return {
         "mean_daily": float(excess.mean()),
-        "annual": float(excess.mean()) * YEAR,
+        "annual": {"value": found.estimate, "low": found.low, "high": found.high, "p_value": found.p_value},
         "sharpe": performance.sharpe_ratio(excess),
     }

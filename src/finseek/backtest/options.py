@@ -135,7 +135,9 @@ class BacktestOptions(Options):
     momentum_window: int = Field(default=60, ge=1, description="sessions of past return of the momentum benchmark")
     reversal_window: int = Field(default=5, ge=1, description="sessions of past return of the reversal benchmark")
     nulls: int = Field(default=1000, ge=0, description="null books (shifted in time, tickers permuted); 0 for none")
-    null_seed: int = Field(default=0, ge=0, description="seed of the null books")
+    null_seed: int = Field(default=0, ge=0, description="seed of the null books and of the bootstrap")
+    bootstrap_resamples: int = Field(default=2000, ge=100, description="resamples of the sessions for intervals")
+    mean_block: float = Field(default=5.0, ge=1, description="mean block of the stationary bootstrap, in sessions")
 
     @model_validator(mode="after")
     def _combination(self) -> Self:
