@@ -26,12 +26,21 @@ class PricesOptions(Options):
     date_format: str = Field(default="%Y-%m-%d", description="strptime format of dates that are text")
     start: date | None = Field(default=None, description="first day to use; earlier rows are left out")
     end: date | None = Field(default=None, description="last day to use; later rows are left out")
-    provider: Literal["eodhd", "stooq", "yfinance", "synthetic"] | None = Field(
+    provider: Literal["eodhd", "stooq", "yfinance", "file", "synthetic"] | None = Field(
         default=None, description="service to fetch from where there is no source file"
     )
-    exchange: str = Field(default="US", description="suffix of the exchange for providers that want one, as in AMZN.US")
-    cache_dir: Path | None = Field(default=None, description="folder of the store that fetched prices are kept in")
-    calendar: str | None = Field(default="XNYS", description="exchange calendar for prices check")
+    exchange: str = Field(default="US", description="appended to tickers for eodhd and stooq, as in AMZN.US")
+    symbols: dict[str, str] = Field(
+        default_factory=dict, description="the provider's symbol of each ticker that it calls otherwise"
+    )
+    cache_dir: Path = Field(default=Path("price_cache"), description="folder of the store of fetched prices")
+    base_url: str | None = Field(default=None, description="other address of the provider, as of a proxy")
+    requests_per_minute: int = Field(default=600, ge=0, description="rate limit; 0: none")
+    attempts: int = Field(default=5, ge=1, le=20, description="how often a request is tried")
+    backoff: float = Field(default=0.5, gt=0, description="first wait before trying again, in seconds; then doubled")
+    max_wait: float = Field(default=60.0, gt=0, description="longest wait before trying again, in seconds")
+    timeout: float = Field(default=30.0, gt=0, description="seconds to wait for a connection or a piece of an answer")
+    calendar: str | None = Field(default="XNYS", description="exchange calendar for prices check; null: none")
 
 
 class SnapshotOptions(Options):

@@ -199,7 +199,9 @@ def _dense(rows: pl.DataFrame, sessions: Sessions, names: Sequence[str]) -> Pric
 def to_table(prices: Prices) -> pl.DataFrame:
     """The rows of a table, the benchmark's after the others; by ticker and date."""
     parts = []
-    for part in (prices, prices.benchmark):
+    benchmark = prices.benchmark
+    apart = benchmark is not None and benchmark.tickers[0] not in prices.tickers
+    for part in (prices, benchmark if apart else None):
         if part is None:
             continue
         column, row = np.nonzero(part.has_bar.T)
