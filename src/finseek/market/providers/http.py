@@ -33,12 +33,39 @@ STATUS: dict[int, tuple[ErrorKind, bool, str]] = {
 }
 
 
+def _without(text: str, key: SecretStr | None) -> str:
+    """The text with the key, as it is or percent-encoded, blotted out."""
+    secret = key.get_secret_value() if key else ""
+    if not secret:
+        return text
+    for form in (secret, quote(secret, safe=""), quote(secret)):
+        text = text.replace(form, "***")
+    return text
+
+
+class _Blot(logging.Filter):
+    """Blots the key out of what the transport logs: a redirect's Location may repeat the whole request."""
+
+    LOGGERS = ("httpcore.http11", "httpcore.http2", "httpcore.connection", "httpcore.proxy")
+
+    def __init__(self, key: SecretStr) -> None:
+        super().__init__()
+        self._key = key
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.msg, record.args = _without(record.getMessage(), self._key), ()
+        return True
+
+
 class _KeyTransport(httpx.BaseTransport):
     """Adds the key to the request behind everything that logs, remembers or prints a URL."""
 
     def __init__(self, parameter: str, key: SecretStr) -> None:
         self._parameter, self._key = parameter, key
         self._inner = httpx.HTTPTransport()
+        self._blot = _Blot(key)
+        for name in _Blot.LOGGERS:
+            logging.getLogger(name).addFilter(self._blot)
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         failure = None
@@ -52,12 +79,14 @@ class _KeyTransport(httpx.BaseTransport):
                 )
             )
         except httpx.TransportError as error:
-            failure = type(error)(str(error).replace(self._key.get_secret_value(), "***"))
+            failure = type(error)(_without(str(error), self._key))
         # Raised out here, it carries neither the frames nor the context in which the key could be read.
         raise failure
 
     def close(self) -> None:
         self._inner.close()
+        for name in _Blot.LOGGERS:
+            logging.getLogger(name).removeFilter(self._blot)
 
 
 class HttpSource:
@@ -134,7 +163,7 @@ class HttpSource:
             with self._client.stream("GET", f"{self.base_url}/{path}", params=dict(parameters)) as response:
                 body = self._read(response, path)
         except httpx.TransportError as error:
-            what = self._scrub(str(error)) or type(error).__name__
+            what = _without(str(error), self._key) or type(error).__name__
             failure = ProviderError(f"{path}: no answer ({what}): check the network", "network", transient=True)
         if failure:
             raise failure
@@ -143,7 +172,7 @@ class HttpSource:
         try:
             return parse(body)
         except ProviderError as error:
-            failure = ProviderError(self._scrub(f"{path}: {error}"), error.kind, transient=error.transient)
+            failure = ProviderError(_without(f"{path}: {error}", self._key), error.kind, transient=error.transient)
         raise failure
 
     def _read(self, response: httpx.Response, path: str) -> bytes:
@@ -157,7 +186,7 @@ class HttpSource:
             if time.monotonic() > until:
                 raise ProviderError(f"{path}: the answer took over {self._deadline:.0f} s", "network", transient=True)
         # A server may echo the request: what is kept of its answer, if only in a frame, is without the key.
-        return self._scrub(b"".join(pieces).decode("latin-1")).encode("latin-1")
+        return _without(b"".join(pieces).decode("latin-1"), self._key).encode("latin-1")
 
     def _refusal(self, path: str, response: httpx.Response, body: bytes) -> ProviderError:
         status = response.status_code
@@ -168,7 +197,7 @@ class HttpSource:
         wait = retry_after(response.headers.get("Retry-After"), datetime.now(UTC)) if transient else None
         if wait is not None and wait > self._max_wait:
             transient, advice = False, f"it wants to be asked again in {wait:.0f} s"
-        said = self._scrub(" ".join(body[:2000].decode("utf-8", "replace").split()))[:120]
+        said = _without(" ".join(body[:2000].decode("utf-8", "replace").split()), self._key)[:120]
         said = "" if said.startswith("<") else said
         return ProviderError(
             f"{path}: HTTP {status}{f' {said!r}' if said else ''}: {advice}",
@@ -176,12 +205,6 @@ class HttpSource:
             transient=transient,
             retry_after=wait,
         )
-
-    def _scrub(self, text: str) -> str:
-        if self._key is None or not self._key.get_secret_value():
-            return text
-        key = self._key.get_secret_value()
-        return text.replace(key, "***").replace(quote(key, safe=""), "***")
 
     def _take_turn(self) -> None:
         with self._lock:
