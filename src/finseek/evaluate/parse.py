@@ -1,12 +1,15 @@
 """The strict reading of an answer: one well-formed action, or a reason why there is none.
 
 An answer is a sequence of the elements ``<action>``, ``<reasoning>`` and ``<support>``, each at most once,
-none inside another, with nothing but white space around them. Whatever departs from that is unscored.
+none inside another, with nothing but white space around them. What departs from that is unscored, unless the
+rules of ``REPAIRS`` make it well-formed; they are tried in their order until it is, and each one used is named.
 """
 
 from __future__ import annotations
 
+import html
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from finseek.core.actions import Action, parse_action
@@ -14,7 +17,16 @@ from finseek.core.errors import InputError
 from finseek.evaluate.records import SCORED
 
 ELEMENTS = ("action", "reasoning", "support")
-_TAG = re.compile(rf"<(/?)({'|'.join(ELEMENTS)})>")
+_NAMES = "|".join(ELEMENTS)
+_TAG = re.compile(rf"<(/?)({_NAMES})>")
+_LOOSE_TAG = re.compile(rf"<\s*(/?)\s*({_NAMES})\s*>", re.IGNORECASE)
+_ELEMENT = re.compile(rf"<({_NAMES})>.*?</\1>", re.DOTALL)
+_ACTION = re.compile("<action>(.*?)</action>", re.DOTALL)
+_WORDS = re.compile(r"[A-Za-z]+((\s+|_|-)[A-Za-z]+)?")
+_JOINED = re.compile(r"<action>\s*strong(buy|sell)\s*</action>", re.IGNORECASE)
+_DOUBT = re.compile("buy|sell|hold|bought|sold|long|short|<.?think", re.IGNORECASE)
+_TAGS = [f"<{slash}{name}>" for slash in ("", "/") for name in ELEMENTS]
+_DECORATION = "*_`\"'[]().!“”‘’ \t\n"
 
 REASONS = {
     "empty": "the answer has no text",
@@ -41,7 +53,24 @@ class Parsed:
 
 
 def parse_answer(text: str) -> Parsed:
-    """Read the action of an answer; nothing is guessed."""
+    """Read the action of an answer, with repairs where the strict form fails; nothing is guessed.
+
+    Without an action the status is the reason of the text as it came.
+    """
+    first = parsed = parse_strictly(text)
+    used: list[str] = []
+    for name, (_, repair) in REPAIRS.items():
+        if parsed.action:
+            break
+        repaired = repair(text)
+        if repaired != text:
+            text, parsed = repaired, parse_strictly(repaired)
+            used.append(name)
+    return Parsed(parsed.action, SCORED, tuple(used)) if parsed.action else first
+
+
+def parse_strictly(text: str) -> Parsed:
+    """Read the action of a well-formed answer."""
     if not text.strip():
         return Parsed(None, "empty")
     content: dict[str, str] = {}
@@ -74,7 +103,62 @@ def parse_answer(text: str) -> Parsed:
         return Parsed(None, "no_action")
     if outside.strip():
         return Parsed(None, "text_outside")
+    word = content["action"].strip()
     try:
-        return Parsed(parse_action(content["action"]), SCORED)
+        if _WORDS.fullmatch(word):
+            return Parsed(parse_action(word), SCORED)
     except InputError:
-        return Parsed(None, "unknown_action")
+        pass
+    return Parsed(None, "unknown_action")
+
+
+def _without_thinking(text: str) -> str:
+    head, end, answer = text.partition("</think>")
+    return answer if end and "<think>" not in head.lstrip().removeprefix("<think>") + answer else text
+
+
+def _unescaped(text: str) -> str:
+    return text if _LOOSE_TAG.search(text) else html.unescape(text)
+
+
+def _plain_tags(text: str) -> str:
+    return _LOOSE_TAG.sub(lambda tag: f"<{tag[1]}{tag[2].lower()}>", text)
+
+
+def _completed(text: str) -> str:
+    head, bracket, rest = text.rpartition("<")
+    begun = bracket and any(tag.startswith(f"<{rest}") and tag != f"<{rest}" for tag in _TAGS)
+    whole = head if begun else text
+    tags = list(_TAG.finditer(whole))
+    if whole == text and (not tags or tags[-1][1]):
+        return text
+    return f"{whole}</{tags[-1][2]}>" if tags and not tags[-1][1] and tags[-1][2] != "action" else whole
+
+
+def _elements_alone(text: str) -> str:
+    around = _ELEMENT.sub(" ", text)
+    if not around.strip() or _TAG.search(around) or _DOUBT.search(around):
+        return text
+    return "".join(element[0] for element in _ELEMENT.finditer(text))
+
+
+def _undecorated(text: str) -> str:
+    return _ACTION.sub(lambda found: f"<action>{found[1].strip(_DECORATION)}</action>", text)
+
+
+def _parted(text: str) -> str:
+    return _JOINED.sub(r"<action>STRONG_\1</action>", text)
+
+
+REPAIRS: dict[str, tuple[str, Callable[[str], str]]] = {
+    "thinking": ("one thinking block before the answer, up to </think>, is set aside", _without_thinking),
+    "escaped_tags": ("an answer whose tags are all written as HTML entities is unescaped", _unescaped),
+    "tag_case": ("tags in other case or with white space inside are read as plain tags", _plain_tags),
+    "cut_off": ("reasoning or support cut off at the very end, after a complete action, is closed", _completed),
+    "text_around": (
+        "text outside the elements is dropped if it has no word of trading and no thinking block",
+        _elements_alone,
+    ),
+    "decoration": ("emphasis, quotation marks, brackets and full stops around the action's name go", _undecorated),
+    "joined_words": ("StrongBuy and StrongSell are read as their two words", _parted),
+}

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from finseek.core.actions import ACTIONS, Action
-from finseek.evaluate.parse import REASONS, parse_answer
+from finseek.evaluate.parse import REASONS, REPAIRS, parse_answer, parse_strictly
 
 GOOD = "<action>SELL</action>\n<reasoning>weak</reasoning>\n<support>chart</support>"
 
@@ -42,7 +45,7 @@ def test_every_action_in_every_order(action, order):
     ],
 )
 def test_whatever_departs_from_the_form_is_unscored_with_its_reason(text, reason):
-    parsed = parse_answer(text)
+    parsed = parse_strictly(text)
     assert (parsed.action, parsed.status) == (None, reason)
     assert reason in REASONS
 
@@ -71,9 +74,35 @@ pieces = st.sampled_from(
 
 @given(st.lists(pieces, max_size=12).map("".join))
 def test_an_action_comes_from_exactly_one_element(text):
-    parsed = parse_answer(text)
+    parsed = parse_strictly(text)
     if parsed.action:
         assert text.count("<action>") == text.count("</action>") == 1
         assert text.split("<action>")[1].split("</action>")[0].strip() == parsed.action
     else:
         assert parsed.status in REASONS
+
+
+LABELLED = [
+    json.loads(line) for line in (Path(__file__).parent / "answers" / "labelled.jsonl").read_text().splitlines()
+]
+
+
+@pytest.mark.parametrize("case", LABELLED, ids=lambda case: f"{case['kind']}: {case['text'][:40]!r}")
+def test_answers_parse_as_they_were_labelled(case):
+    parsed = parse_answer(case["text"])
+    assert parsed.action == case["label"]
+    assert parsed.status == "scored" if parsed.action else parsed.status in REASONS
+
+
+def test_every_repair_rule_and_most_reasons_occur_among_the_labelled():
+    parsed = [parse_answer(case["text"]) for case in LABELLED]
+    assert {rule for one in parsed for rule in one.repairs} == set(REPAIRS)
+    assert {one.status for one in parsed} >= set(REASONS) - {"tie", "not_finite"}
+
+
+@given(st.lists(pieces, max_size=12).map("".join))
+def test_a_repair_never_finds_an_action_the_text_does_not_hold(text):
+    parsed = parse_answer(text)
+    if parsed.action:
+        assert text.count("<action>") == 1
+        assert parsed.action in text
