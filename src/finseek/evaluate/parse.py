@@ -156,7 +156,7 @@ REPAIRS: dict[str, tuple[str, Callable[[str], str]]] = {
     "tag_case": ("tags in other case or with white space inside are read as plain tags", _plain_tags),
     "cut_off": ("reasoning or support cut off at the very end, after a complete action, is closed", _completed),
     "text_around": (
-        "text outside the elements is dropped if it has no word of trading and no thinking block",
+        "text outside the elements goes, if it has no word of trading or thinking",
         _elements_alone,
     ),
     "decoration": ("emphasis, quotation marks, brackets and full stops around the action's name go", _undecorated),
