@@ -31,6 +31,9 @@ DERIVED = {
     "num_key_value_heads",
     "rope_parameters",
     "ep_size",
+    "hidden_act",
+    "torch_dtype",
+    "dtype",
 }
 MODEL_TYPES = {"sigmoid": ("deepseek_v3", "DeepseekV3ForCausalLM"), "softmax": ("deepseek_v2", "DeepseekV2ForCausalLM")}
 TOPK_METHODS = {"sigmoid": ("noaux_tc",), "softmax": ("greedy", "group_limited_greedy")}
@@ -183,7 +186,7 @@ class DeepSeekConfig:
         if self.scoring_func == "softmax":
             extra = {"moe_layer_freq": 1, **extra}
         model_type, architecture = MODEL_TYPES[self.scoring_func]
-        return {
+        written = {
             "architectures": [architecture],
             "model_type": model_type,
             **extra,
@@ -191,6 +194,7 @@ class DeepSeekConfig:
             "num_key_value_heads": self.num_attention_heads,
             "hidden_act": "silu",
         }
+        return dict(sorted(written.items()))
 
 
 def _yarn(raw: Mapping[str, Any]) -> YarnScaling | None:

@@ -175,7 +175,7 @@ def save_weights(model: DeepSeekV3, folder: Path, max_shard_bytes: int) -> None:
         total = sum(tensor.nbytes for shard in shards for tensor in shard.values())
         write_json(folder / INDEX, {"metadata": {"total_size": total}, "weight_map": weight_map})
     dtype = str(model.lm_head.weight.dtype).removeprefix("torch.")
-    write_json(folder / "config.json", {**model.config.to_json_dict(), "torch_dtype": dtype})
+    write_json(folder / "config.json", dict(sorted({**model.config.to_json_dict(), "torch_dtype": dtype}.items())))
 
 
 def _is_behind(name: str, layers: int) -> bool:

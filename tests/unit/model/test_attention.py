@@ -1,0 +1,161 @@
+"""Latent attention: both forms, the cache, causality, padding and packing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from finseek.model import DeepSeekV3
+from finseek.model import attention as attention_module
+from finseek.model.blockwise import BLOCK, KEEP, BlockwiseAttention
+from finseek.model.context import Context, context_of
+from finseek.model.generate import Cache, advance
+from finseek.model.rope import phasors
+
+Make = Callable[..., DeepSeekV3]
+
+
+def naive(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float) -> Tensor:
+    seen = torch.ones(q.shape[2], k.shape[2], dtype=torch.bool).tril() if mask is None else mask
+    return (q @ k.mT * scale).masked_fill(~seen, float("-inf")).softmax(-1) @ v
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("keep", [KEEP, 0], ids=["weights kept", "weights made again"])
+@pytest.mark.parametrize("T", [5, BLOCK, 2 * BLOCK + 3])
+def test_blockwise_equals_naive_attention_and_its_gradients(
+    T: int, keep: int, masked: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("finseek.model.blockwise.KEEP", keep)
+    generator = torch.Generator().manual_seed(T)
+    shapes = [(2, 3, T, 6), (2, 3, T, 6), (2, 3, T, 4)]
+    qkv = [torch.randn(s, generator=generator, dtype=torch.float64, requires_grad=True) for s in shapes]
+    mask = None
+    if masked:
+        mask = context_of(torch.zeros(2, T), segment_ids=torch.tensor([[0] * 2 + [1] * (T - 2), [0] * T])).mask
+    gradient = torch.randn(2, 3, T, 4, generator=generator, dtype=torch.float64)
+    ours = BlockwiseAttention.apply(*qkv, mask, 0.3)
+    expected = naive(*qkv, mask, 0.3)
+    torch.testing.assert_close(ours, expected, rtol=0, atol=1e-12)
+    for a, b in zip(
+        torch.autograd.grad(ours, qkv, gradient), torch.autograd.grad(expected, qkv, gradient), strict=True
+    ):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-11)
+
+
+@pytest.mark.parametrize("q_lora_rank", [None, 12])
+def test_absorbed_equals_expanded(make_model: Make, ids: Tensor, q_lora_rank: int | None) -> None:
+    model = make_model(q_lora_rank=q_lora_rank)
+    attention = model.model.layers[0].self_attn
+    x = torch.randn(3, 23, 32, generator=torch.Generator().manual_seed(0))
+    phasor = phasors(model.config, torch.arange(23)[None], x.dtype)
+    q_nope, q_rope = attention.queries(x, phasor)
+    latents = attention.latents(x, phasor)
+    causal = torch.ones(1, 1, 23, 23, dtype=torch.bool).tril()
+    expanded = attention.expanded(q_nope, q_rope, latents, None)
+    absorbed = attention.absorbed(q_nope, q_rope, latents, causal)
+    assert (expanded - absorbed).abs().max() < 1e-5 * expanded.abs().max()
+
+
+def test_sdpa_is_the_same_attention(make_model: Make, ids: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = make_model()
+    mask = torch.ones_like(ids)
+    mask[1, :4] = 0
+    with torch.no_grad():
+        blockwise = [model(ids).logits, model(ids, mask).logits]
+        monkeypatch.setattr(attention_module, "KERNELS", {})
+        sdpa = [model(ids).logits, model(ids, mask).logits]
+    for a, b in zip(blockwise, sdpa, strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("pieces", [[1] * 23, [9, 1, 1, 5, 7]], ids=["one by one", "in pieces"])
+def test_cached_decoding_equals_the_full_forward_at_every_position(
+    make_model: Make, ids: Tensor, pieces: list[int]
+) -> None:
+    model = make_model()
+    with torch.no_grad():
+        full = model(ids).logits
+        cache, start, parts = Cache.empty(model, 3, 23), 0, []
+        for piece in pieces:
+            tokens = ids[:, start : start + piece]
+            h = advance(model, cache, tokens, torch.arange(start, start + piece)[None], None)
+            parts.append(model.lm_head(h))
+            start += piece
+    torch.testing.assert_close(torch.cat(parts, dim=1), full, rtol=0, atol=1e-5)
+
+
+def test_the_cache_holds_the_latents_alone(make_model: Make) -> None:
+    model = make_model()
+    assert Cache.empty(model, 5, 7).latents.shape == (3, 5, 7, 16 + 4)
+
+
+def test_no_logit_depends_on_a_later_token(make_model: Make, ids: Tensor) -> None:
+    model = make_model(n_group=1, topk_group=1, num_experts_per_tok=8)  # all experts, so that no gradient is cut
+    embedded = model.model.embed_tokens(ids).detach().requires_grad_()
+    model.model.embed_tokens.forward = lambda _: embedded  # type: ignore[method-assign]
+    logits = model(ids).logits
+    for i in range(0, 23, 4):
+        (gradient,) = torch.autograd.grad(logits[:, i].square().sum(), embedded, retain_graph=True)
+        assert torch.equal(gradient[:, i + 1 :], torch.zeros_like(gradient[:, i + 1 :]))
+        assert (gradient[:, : i + 1].abs().amax(dim=-1) > 0).all()
+
+
+def test_changing_a_token_changes_no_logit_before_it(make_model: Make, ids: Tensor) -> None:
+    model = make_model().double()  # the grouping of rows by expert moves the last bits of a product
+    other = ids.clone()
+    other[:, 11] = (ids[:, 11] + 1) % 61
+    with torch.no_grad():
+        before, after = model(ids).logits, model(other).logits
+    torch.testing.assert_close(before[:, :11], after[:, :11], rtol=0, atol=1e-13)
+    assert ((before - after)[:, 11:].abs().amax(dim=-1) > 1e-6).all()
+
+
+@pytest.mark.parametrize("left", [True, False])
+def test_padding_changes_nothing(make_model: Make, ids: Tensor, left: bool) -> None:
+    model = make_model()
+    real = slice(8, None) if left else slice(0, -8)
+    mask = torch.zeros_like(ids)
+    mask[:, real] = 1
+    with torch.no_grad():
+        padded = model(ids, mask).logits[:, real]
+        alone = model(ids[:, real]).logits
+    torch.testing.assert_close(padded, alone, rtol=0, atol=1e-5)
+
+
+def test_a_packed_document_equals_the_isolated_one(make_model: Make, ids: Tensor) -> None:
+    model = make_model()
+    segments = torch.tensor([[1] * 9 + [2] * 14] * 3)
+    packed = model(ids, labels=ids, segment_ids=segments)
+    alone = [model(part, labels=part) for part in (ids[:, :9], ids[:, 9:])]
+    with torch.no_grad():
+        torch.testing.assert_close(packed.logits[:, 9:], alone[1].logits, rtol=0, atol=1e-5)
+        weighted = (alone[0].loss * 8 + alone[1].loss * 13) / 21  # no label crosses the border
+    torch.testing.assert_close(packed.loss.detach(), weighted, rtol=1e-6, atol=0)
+    without = model(ids).logits[:, 9:]
+    assert (without - alone[1].logits).abs().max() > 1e-2
+
+
+def test_positions_restart_with_each_segment() -> None:
+    context = context_of(torch.zeros(1, 6), segment_ids=torch.tensor([[4, 4, 7, 7, 7, 4]]))
+    assert context.positions.tolist() == [[0, 1, 0, 1, 2, 0]]
+
+
+def test_the_first_tokens_of_a_context() -> None:
+    mask = torch.ones(2, 5)
+    mask[0, :2] = 0
+    first = context_of(torch.zeros(2, 5), mask).first(3)
+    alone = context_of(torch.zeros(2, 3), mask[:, :3])
+    assert all(torch.equal(a, b) for a, b in zip(first, alone, strict=True))
+    assert Context(torch.arange(4)[None]).first(2).mask is None
+
+
+def test_fused_kernels_agree_on_the_scale(make_model: Make) -> None:
+    q = torch.randn(1, 2, 4, 6, generator=torch.Generator().manual_seed(0))
+    ours = attention_module.sdpa(q, q, q, None, 0.7)
+    torch.testing.assert_close(ours, naive(q, q, q, None, 0.7), rtol=0, atol=1e-6)
+    assert not torch.allclose(ours, F.scaled_dot_product_attention(q, q, q, is_causal=True))

@@ -1,0 +1,62 @@
+"""The loss: weights, denominators, empty masks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+from finseek.model import DeepSeekV3
+
+Make = Callable[..., DeepSeekV3]
+
+
+def test_weights_make_a_weighted_mean(make_model: Make, ids: torch.Tensor) -> None:
+    model = make_model()
+    weights = torch.rand(ids.shape, generator=torch.Generator().manual_seed(0))
+    labels = ids.masked_fill(ids % 3 == 0, -100)
+    with torch.no_grad():
+        out = model(ids, labels=labels, loss_weights=weights)
+        log_p = out.logits.log_softmax(-1)
+    total = norm = 0.0
+    for b in range(3):
+        for t in range(1, 23):
+            if labels[b, t] != -100:
+                nll = -log_p[b, t - 1, ids[b, t]]
+                torch.testing.assert_close(out.token_loss[b, t], nll)
+                total, norm = total + weights[b, t] * nll, norm + weights[b, t]
+            else:
+                assert out.token_loss[b, t] == 0
+    torch.testing.assert_close(out.loss, total / norm)
+
+
+def test_micro_batches_with_the_global_denominator_sum_to_the_whole(make_model: Make, ids: torch.Tensor) -> None:
+    model = make_model()
+    labels = ids.masked_fill(torch.arange(23) < torch.tensor([[3], [15], [9]]), -100)
+    whole = model(ids, labels=labels).loss
+    count = (labels[:, 1:] != -100).sum()
+    parts = [model(ids[i : i + 1], labels=labels[i : i + 1], loss_denominator=count).loss for i in range(3)]
+    torch.testing.assert_close(sum(parts), whole)
+
+
+def test_a_batch_without_labels_gives_zero_and_not_nan(make_model: Make, ids: torch.Tensor) -> None:
+    model = make_model()
+    out = model(ids, labels=torch.full_like(ids, -100))
+    out.loss.backward()
+    assert out.loss == 0
+    assert all(p.grad is None or not p.grad.isnan().any() for p in model.parameters())
+
+
+def test_without_logits_the_loss_and_gradients_are_the_same(make_model: Make, ids: torch.Tensor) -> None:
+    model = make_model()
+    weights = torch.rand(ids.shape, generator=torch.Generator().manual_seed(0))
+    gradients = []
+    for return_logits in (True, False):
+        model.zero_grad()
+        out = model(ids, labels=ids, loss_weights=weights, return_logits=return_logits)
+        (2 * out.loss).backward()
+        gradients.append(
+            [out.loss.detach(), out.token_loss, *(p.grad for p in model.parameters() if p.grad is not None)]
+        )
+    for a, b in zip(*gradients, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
