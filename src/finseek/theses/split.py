@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from finseek.core.actions import ACTIONS, Action
 from finseek.core.errors import ConfigError, InputError
 from finseek.core.sessions import Sessions
+from finseek.theses.near_duplicates import near_duplicates
 from finseek.theses.options import SplitOptions
 
 SPLITS = ("train", "validation", "test")
@@ -95,9 +96,11 @@ def split_by_time(theses: Iterable[T], sessions: Sessions | None, options: Split
     days = np.array([thesis.as_of_date for thesis in everything], dtype="datetime64[D]")
     reasons = _assign(everything, days, sessions, options)
     validate = options.validation_days > 0
-    _refuse_empty(reasons, "before purge and embargo", options, validate)
+    _refuse_empty(reasons, "before purging", options, validate)
     purge_and_embargo(reasons, days, sessions, options)
-    _refuse_empty(reasons, "after purge and embargo", options, validate)
+    if options.near_duplicate_threshold is not None:
+        purge_near_duplicates(reasons, everything, options.near_duplicate_threshold)
+    _refuse_empty(reasons, "after purging", options, validate)
     return assemble(everything, reasons, sessions, options)
 
 
@@ -142,6 +145,23 @@ def purge_and_embargo(
         embargoed = mine & ~purged & (place + reach >= min(later)) if options.embargo else np.zeros_like(mine)
         names[purged] = "purged"
         names[embargoed] = "embargoed"
+
+
+def purge_near_duplicates(names: NDArray[np.str_], theses: Sequence[Dated], threshold: float) -> None:
+    """Mark in place what an earlier split holds that is nearly a text of a later one.
+
+    Raises:
+        ConfigError: the theses came without texts.
+    """
+    places = np.flatnonzero(np.isin(names, SPLITS)).tolist()
+    try:
+        texts = [f"{thesis.reasoning}\n{thesis.support}" for thesis in map(theses.__getitem__, places)]  # type: ignore[attr-defined]
+    except AttributeError:
+        raise ConfigError("split.near_duplicate_threshold compares texts, and these theses have none") from None
+    order = [SPLITS.index(names[place]) for place in places]
+    for pair in near_duplicates(texts, threshold, order):
+        earlier = min(pair.first, pair.second, key=order.__getitem__)
+        names[places[earlier]] = "near_duplicate"
 
 
 def assemble(

@@ -15,7 +15,7 @@ from finseek.core.artifacts import atomic_file, write_json, write_lines
 from finseek.core.errors import ArtifactError
 from finseek.core.sessions import Sessions
 from finseek.theses.options import SplitOptions
-from finseek.theses.records import Thesis
+from finseek.theses.records import Thesis, iterate_theses
 from finseek.theses.split import SPLITS, split_by_time
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def write_split(theses: Path, folder: Path, sessions: Sessions | None, options: 
     """Split the theses of ``all.jsonl`` into ``train/validation/test.parquet`` and prove it in ``certificate.json``.
 
     ``dropped.jsonl`` names every thesis that is in no split, with the reason. Texts pass through once; only uid,
-    ticker, date and action of all theses are held at a time.
+    ticker, date and action of all theses are held at a time, unless near-duplicates are looked for.
 
     Returns:
         the certificate.
@@ -74,7 +74,9 @@ def write_split(theses: Path, folder: Path, sessions: Sessions | None, options: 
         ConfigError, InputError: as :func:`finseek.theses.split.split_by_time`.
         ArtifactError: ``theses`` is missing or holds something else.
     """
-    split = split_by_time(_keys(theses), sessions, options)
+    with_texts = options.near_duplicate_threshold is not None
+    keys: Iterable[Thesis | ThesisKey] = iterate_theses(theses) if with_texts else _keys(theses)
+    split = split_by_time(keys, sessions, options)
     name_of = {key.uid: name for name in SPLITS for key in getattr(split, name)}
     writers = {name: _Writer(folder / f"{name}.parquet", [], []) for name in SPLITS}
     decode = msgspec.json.Decoder(Thesis).decode
@@ -86,7 +88,9 @@ def write_split(theses: Path, folder: Path, sessions: Sessions | None, options: 
         writer.close()
     encode = msgspec.json.Encoder().encode
     dropped = (
-        encode({"reason": reason, **msgspec.to_builtins(key)}) for reason, keys in split.dropped.items() for key in keys
+        encode({"reason": reason, **{name: getattr(key, name) for name in ThesisKey.__struct_fields__}})
+        for reason, lost in split.dropped.items()
+        for key in lost
     )
     write_lines(folder / "dropped.jsonl", dropped)
     write_json(folder / "certificate.json", split.certificate)
