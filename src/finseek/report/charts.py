@@ -57,7 +57,7 @@ def nice_ticks(low: float, high: float, wanted: int = 5) -> list[float]:
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough * 0.999)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    return [round(place * step, 12) for place in range(first, last + 1)]
+    return [float(f"{place * step:.12g}") for place in range(first, last + 1)]
 
 
 def tick_labels(ticks: Sequence[float], shown: Format) -> list[str]:
@@ -146,11 +146,14 @@ def chart(
     ticks = nice_ticks(min(ends), max(ends))
     places = x_kept + [position for position, _ in marks]
     left, right = min(places, default=0.0), max(places, default=1.0)
-    margin = (right - left) / max(2 * len(x_kept), 2) if barred and len(x_kept) < 80 else 0.0
-    left, width = left - margin, (right - left + 2 * margin) or 1.0
+    if right == left:
+        left, right = left - 0.5, right + 0.5
+    elif any(line.shape == "bars" for line in series):
+        margin = (right - left) / (2 * max(len(x_kept) - 1, 1))
+        left, right = left - margin, right + margin
 
     def across(position: float) -> float:
-        return (position - left) / width * SIDE
+        return (position - left) / (right - left) * SIDE
 
     def down(value: float) -> float:
         return (ticks[-1] - value) / (ticks[-1] - ticks[0]) * SIDE

@@ -81,6 +81,11 @@ class Figures:
         return self.accounts[0].metrics if self.accounts else None
 
     @property
+    def over_holding(self) -> Estimate:
+        """Return a year of the account less that of the universe bought and held, paired by session."""
+        return Estimate.read((self.account("buy_and_hold") or {}).get("return_difference_annual"))
+
+    @property
     def interval(self) -> str:
         """What an interval is called: its nominal coverage and the word."""
         return f"{100 * self.level:g}{GLUE}% interval"
@@ -104,7 +109,7 @@ def read_figures(inputs: ReportInputs) -> Figures:
         bayes_accuracy=finite((inputs.planted or {}).get("bayes_accuracy")),
         baselines=tuple(_baseline(name, found) for name, found in (evaluation.get("baselines") or {}).items()),
         accounts=_accounts(backtest),
-        excess=Estimate.read(inputs.excess or (backtest.get("excess") or {}).get("annual")),
+        excess=Estimate.read((backtest.get("excess") or {}).get("annual")),
         sessions=window.get("sessions"),
         smallest_sharpe=finite(window.get("smallest_detectable_sharpe")),
         trials=inputs.trials,

@@ -29,8 +29,6 @@ class ReportInputs:
             gt_action, pred_action, status, completion, reasoning, support}``.
         predictions: all rows of ``evaluate/eval_results.csv``, for the calibration; may be empty.
         backtest: ``backtest/metrics.json``.
-        excess: ``{value, low, high}``, return a year beyond the exposure-matched universe, as a fraction; without it
-            the report takes the value of ``backtest/metrics.json`` and says that it has no interval.
         equity: columns of ``backtest/equity.csv``, dates as ISO texts: ``{"date": [...], "equity": [...], ...}``.
         planted: ``{bayes_accuracy, alpha}`` of a synthetic market.
         trials: distinct looks at this test data so far; None where nobody counted.
@@ -49,7 +47,6 @@ class ReportInputs:
     examples: Rows = ()
     predictions: Rows = ()
     backtest: Json | None = None
-    excess: Json | None = None
     equity: Json | None = None
     planted: Json | None = None
     trials: int | None = None

@@ -33,7 +33,10 @@ def _trades(figures: Figures) -> tuple[str, Light]:
     if mine is None:
         return "No backtest was run", "skipped"
     ahead = hold is not None and (mine.get("total_return") or 0.0) > (hold.get("total_return") or 0.0)
-    beats = "Beats buy-and-hold" if ahead else "Does not beat buy-and-hold"
+    proven = ahead and figures.over_holding.reading == "above zero"
+    beats = (
+        "Beats buy-and-hold" if proven else "Earned more than buy-and-hold" if ahead else "Does not beat buy-and-hold"
+    )
     excess = figures.excess
     if not excess.bounded:
         return f"{beats}; the excess has no interval", "caution"
@@ -76,7 +79,9 @@ def sentences(figures: Figures, gates: Sequence[Gate]) -> list[str]:
     mine, hold, excess = figures.strategy, figures.account("buy_and_hold"), figures.excess
     if mine is not None:
         beside = f"; buy-and-hold of the same names earned {signed_percent(hold.get('total_return'))}" if hold else ""
-        told.append(f"After costs the account earned {signed_percent(mine.get('total_return'))}{beside}.")
+        over = figures.over_holding
+        paired = f"; a year's difference, paired: {_range(figures, over, signed_percent)}" if over.bounded else ""
+        told.append(f"After costs the account earned {signed_percent(mine.get('total_return'))}{beside}{paired}.")
     if excess.value is not None:
         bounds = f" ({_range(figures, excess, signed_percent2)})" if excess.bounded else " (no interval)"
         told.append(

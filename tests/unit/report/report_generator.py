@@ -247,7 +247,7 @@ def make_inputs(
         "performance": strategy,
         "hold": {"flat": strategy, "keep": performance(grown["hold_keep"], 800.0) | {"trades_closed": 120}},
         "benchmarks": {name: performance(grown[name], 150.0) for name in ("buy_and_hold", "all_buy", "momentum")},
-        "excess": {"mean_daily": excess / 252, "annual": excess, "sharpe": -0.4},
+        "excess": {"mean_daily": excess / 252, "annual": estimate(excess, 0.11) | {"p_value": 0.7}, "sharpe": -0.4},
         "options": {"hold": "flat", "transaction_cost": 0.001, "slippage": 0.0005},
         "nulls": {
             "statistic": "sharpe",
@@ -347,7 +347,6 @@ def make_inputs(
         "examples": [row | words for row in rows[:: len(rows) // 6 + 1]],
         "predictions": rows,
         "backtest": backtest,
-        "excess": estimate(excess, 0.11),
         "equity": {
             "date": [str(day) for day in days],
             **{n: v.tolist() for n, v in grown.items()},

@@ -23,9 +23,9 @@ def light(inputs: ReportInputs, key: str) -> str:
     return next(gate.light for gate in judge_gates(inputs, read_figures(inputs)) if gate.key == key)
 
 
-def changed(field: str, *path: str, value: Any) -> ReportInputs:
-    """The usual inputs with one value of one artifact replaced."""
-    inputs = make_inputs()
+def changed(field: str, *path: str, value: Any, base: ReportInputs | None = None) -> ReportInputs:
+    """Inputs with one value of one artifact replaced."""
+    inputs = base or make_inputs()
 
     def put(tree: Any, steps: tuple[str, ...]) -> Any:
         return {**tree, steps[0]: put(tree.get(steps[0], {}), steps[1:])} if steps else value
@@ -56,7 +56,7 @@ def changed(field: str, *path: str, value: Any) -> ReportInputs:
         ("significance", make_inputs(excess=0.2), "pass"),
         ("significance", make_inputs(), "caution"),
         ("significance", make_inputs(excess=-0.2), "fail"),
-        ("significance", changed("excess", value=None), "skipped"),
+        ("significance", changed("backtest", "excess", "annual", value=-0.03), "skipped"),
         ("reproducibility", make_inputs(), "pass"),
         ("reproducibility", changed("run", "code", "git_dirty", value=True), "caution"),
         ("reproducibility", changed("run", "code", value={}), "caution"),
@@ -99,7 +99,8 @@ def test_a_good_result_with_a_red_gate_is_no_more_than_caution() -> None:
     )
     told = verdict(good)
     assert told["headline"] == (
-        "Beats buy-and-hold; earns more than its exposure explains; predicts the teacher better than both baselines."
+        "Earned more than buy-and-hold; earns more than its exposure explains; "
+        "predicts the teacher better than both baselines."
     )
     assert told["light"] == "caution"
     clean = replace(good, audit={name: {"status": "passed", "summary": "s"} for name in ("leaks", "contamination")})
@@ -117,7 +118,7 @@ def test_trials_that_nobody_counted_are_said() -> None:
 
 
 def test_the_excess_without_interval_says_so() -> None:
-    told = verdict(changed("excess", value=None))
+    told = verdict(changed("backtest", "excess", "annual", value=-0.03))
     assert "the excess has no interval" in told["headline"]
 
 
@@ -186,3 +187,15 @@ def test_validation_is_joined_between_its_points() -> None:
     ]
     made = training(make_inputs(train_log=log)).blocks[1]
     assert made.data["values"][1] == ["4.000", "3.000", "2.000", "–"]  # type: ignore[union-attr]
+
+
+def test_beating_buy_and_hold_is_said_only_of_an_interval_above_zero() -> None:
+    path = ("benchmarks", "buy_and_hold", "return_difference_annual")
+    good = make_inputs(1, excess=0.3, drift=0.004)
+
+    def headline(difference: Any) -> str:
+        return str(verdict(changed("backtest", *path, value=difference, base=good))["headline"])
+
+    assert headline(estimate(0.2, 0.1)).startswith("Beats buy-and-hold;")
+    assert headline(estimate(0.2, 0.3)).startswith("Earned more than buy-and-hold;")
+    assert headline(0.2).startswith("Earned more than buy-and-hold;")

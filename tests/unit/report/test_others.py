@@ -74,8 +74,8 @@ def test_the_card_of_a_tuned_checkpoint_names_its_base() -> None:
 
 
 def test_the_card_of_a_run_without_evaluation() -> None:
-    bare = make_inputs(evaluation=None, backtest=None, certificate=None, train_log=(), excess=0.0)
-    assert "model-index" not in front_matter(model_card(replace(bare, excess=None)))
+    bare = make_inputs(evaluation=None, backtest=None, certificate=None, train_log=())
+    assert "model-index" not in front_matter(model_card(bare))
 
 
 def test_text_cannot_break_the_card() -> None:

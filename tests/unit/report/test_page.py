@@ -27,7 +27,6 @@ ABSENT: dict[str, Any] = {
     "examples": (),
     "predictions": (),
     "backtest": None,
-    "excess": None,
     "equity": None,
     "planted": None,
     "trials": None,

@@ -50,15 +50,16 @@ def _power(figures: Figures) -> Facts:
 
 
 def _excess(figures: Figures) -> Intervals | Notice:
-    excess = figures.excess
+    excess, over = figures.excess, figures.over_holding
     if not excess.bounded:
         return Notice("The excess over the exposure-matched universe has no interval, so nothing can be said of skill.")
+    found = [("the universe at the same exposure", excess), *([("buy-and-hold", over)] if over.bounded else [])]
     return intervals(
-        "Return a year beyond what the account's exposure to the market earned",
-        "The account's return less what the same net exposure to the equal-weight universe earned on the same days; "
-        "left of the dashed zero means that the choice of stocks and days cost money.",
-        "Measure",
-        [("excess over the exposure-matched universe", excess.value, excess.low, excess.high, excess.reading)],
+        "Return a year beyond what the market gave",
+        "The account's return less what the same net exposure to the equal-weight universe earned on the same days, "
+        "and less that of buy-and-hold; an interval right of the dashed zero shows skill, one across it shows nothing.",
+        "Beyond",
+        [(name, one.value, one.low, one.high, one.reading) for name, one in found],
         signed_percent2,
     )
 
