@@ -31,7 +31,7 @@ class Format:
         bias: of the exponent.
         largest: the largest finite value.
         nonfinite: the smallest magnitude code (7 bits) that is NaN or infinite.
-        ieee: whether the largest exponent is kept for infinities and NaN (e5m2), or its last code alone for NaN (e4m3fn).
+        ieee: whether the largest exponent is kept for infinities and NaN (e5m2), or its last code for NaN (e4m3fn).
     """
 
     name: str

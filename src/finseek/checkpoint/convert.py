@@ -1,0 +1,305 @@
+"""From tasks to a finished checkpoint folder: plan, check, stream, record, and resume where it stopped."""
+
+from __future__ import annotations
+
+import errno
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from finseek.checkpoint.direct import Output, Reader
+from finseek.checkpoint.ledger import JOURNALS, LEDGER, Entry, Journal, read_journals, read_ledger, write_ledger
+from finseek.checkpoint.options import StreamOptions
+from finseek.checkpoint.plan import Out, ShardPlan, plan_shards
+from finseek.checkpoint.shards import CONFIG, INDEX, SINGLE, Checkpoint
+from finseek.checkpoint.stream import Task, size_buffers, working
+from finseek.checkpoint.transforms import Look, not_finite
+from finseek.core.artifacts import PARTIAL, atomic_file, remove_partials, write_json
+from finseek.core.errors import FinseekError, InputError
+from finseek.core.progress import Progress
+
+WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".gguf")
+MARGIN = 64 << 20  # bytes of disk kept free for index, ledger and the file system's own needs
+OPEN_TASKS = 4  # for each worker: enough that none waits while a shard is synced
+
+
+@dataclass(frozen=True)
+class Step:
+    """A source tensor, what is done to it, and what it becomes."""
+
+    task: Task
+    outs: tuple[Out, ...]
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What a conversion did.
+
+    Attributes:
+        folder: of the new checkpoint.
+        tensors: in the new checkpoint.
+        nbytes: of all its tensors.
+        shards: its files.
+        resumed: how many of them were there already.
+        nonfinite: NaN or infinite numbers that came over from the source.
+    """
+
+    folder: Path
+    tensors: int
+    nbytes: int
+    shards: int
+    resumed: int
+    nonfinite: int
+
+
+@dataclass(frozen=True)
+class Job:
+    """A conversion, fully decided.
+
+    Attributes:
+        kind: its name, for progress and ledger.
+        source: the old checkpoint.
+        folder: of the new one.
+        steps: in the order of the source.
+        config: the new `config.json`.
+        settings: what besides the source decides the result.
+        scan: whether to look at all weights before writing.
+        reserved: bytes of the allowed memory that are taken already (scales).
+        stream: how the bytes flow.
+    """
+
+    kind: str
+    source: Checkpoint
+    folder: Path
+    steps: Sequence[Step]
+    config: Mapping[str, Any]
+    settings: Mapping[str, Any]
+    scan: bool
+    reserved: int
+    stream: StreamOptions
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Everything that decides the result."""
+        cut = {"shard_bytes": self.stream.shard_bytes}
+        return {"kind": self.kind, "source": self.source.fingerprint, **self.settings, **cut}
+
+
+def run(job: Job, progress: Progress) -> Conversion:
+    """Carry a job out, or what is left of it.
+
+    Raises:
+        InputError: the destination or the memory does not do, or a weight is not finite; nothing was written.
+        FinseekError: the disk filled up or failed; what is finished stays, and `resume` continues.
+    """
+    stream = job.stream
+    plans = plan_shards((step.outs for step in job.steps), stream.shard_bytes)
+    finished = _finished(job, plans)
+    if finished is not None:
+        return _result(job, plans, finished, resumed=len(plans))
+    done = read_journals(job.folder, job.identity)
+    _check_space(job.folder, sum(plan.length for plan in plans if plan.file not in done))
+    buffers = size_buffers((step.task for step in job.steps), stream.workers, stream.memory - job.reserved)
+    reader = Reader(job.source.folder, stream.direct)
+    try:
+        if job.scan and not done:
+            _scan(job, reader, progress)
+        stream.barrier()
+        if stream.rank == 0:
+            job.folder.mkdir(parents=True, exist_ok=True)
+            remove_partials(job.folder)
+        stream.barrier()
+        journal = Journal(job.folder, job.identity, stream.rank)
+        try:
+            with working(reader, stream.workers, buffers, _one_torch_thread) as crew:
+                _write(job, plans, journal, crew, progress)
+        finally:
+            journal.close()
+        stream.barrier()
+        entries = read_journals(job.folder, job.identity)
+        if stream.rank == 0:
+            _finalise(job, plans, entries)
+        stream.barrier()
+    except OSError as error:
+        raise _disk(job, error) from error
+    finally:
+        reader.close()
+    return _result(job, plans, [entry for held in entries.values() for entry in held], resumed=len(done))
+
+
+def _finished(job: Job, plans: Sequence[ShardPlan]) -> list[Entry] | None:
+    """The entries of a finished conversion, if resuming finds one; refuses a destination that is in use."""
+    folder, source = job.folder.resolve(), job.source.folder.resolve()
+    if folder == source or source in folder.parents:
+        raise InputError(f"{job.folder} lies in the source {job.source.folder}; choose another destination")
+    if not job.folder.exists():
+        return None
+    if not job.folder.is_dir():
+        raise InputError(f"{job.folder} is a file; choose a folder for the new checkpoint")
+    begun = any(job.folder.glob(JOURNALS))
+    if not job.stream.resume:
+        if begun:
+            raise InputError(f"{job.folder} holds an unfinished conversion; continue with --resume, or delete it")
+        if any(job.folder.iterdir()):
+            raise InputError(f"{job.folder} is not empty; choose an empty folder or a new one")
+        return None
+    ledger = read_ledger(job.folder)
+    if ledger is None or begun:
+        others = [path for path in job.folder.iterdir() if not path.name.startswith(".")]
+        if not begun and others:
+            raise InputError(f"{job.folder} holds {others[0].name} and no conversion to resume; choose an empty folder")
+        return None
+    if ledger.job != job.identity:
+        raise InputError(f"{job.folder} was finished with another source or other options; choose an empty folder")
+    for plan in plans:
+        path = job.folder / plan.file
+        if not path.is_file() or path.stat().st_size != plan.length:
+            raise InputError(f"{path} is missing or altered since the conversion finished; delete {job.folder}")
+    return list(ledger.entries.values())
+
+
+def _check_space(folder: Path, needed: int) -> None:
+    place = next(parent for parent in (folder, *folder.resolve().parents) if parent.exists())
+    free = shutil.disk_usage(place).free
+    if needed + MARGIN > free:
+        raise InputError(
+            f"{folder}: {needed / 1e9:.2f} GB are to be written and {free / 1e9:.2f} GB are free on that disk; free "
+            f"{(needed + MARGIN - free) / 1e9:.2f} GB or choose another destination"
+        )
+
+
+def _one_torch_thread() -> None:
+    """Workers are the parallelism; torch's own threads below them only wait for each other."""
+    import sys
+
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
+
+
+def _scan(job: Job, reader: Reader, progress: Progress) -> None:
+    """Look at every weight of this process' share.
+
+    Raises:
+        InputError: one is NaN or infinite.
+    """
+    mine = list(job.steps)[job.stream.rank :: job.stream.world]
+    tasks = [Task(step.task.source, Look(step.task.source, stop=False)) for step in mine]
+    total, seen = float(sum(task.source.nbytes for task in tasks)), 0
+    buffers = size_buffers(tasks, job.stream.workers, job.stream.memory - job.reserved)
+    with working(reader, job.stream.workers, buffers) as crew:
+        for task in tasks:
+            crew.put(task, None, ())
+        left = len(tasks)
+        while left:
+            done = crew.results.get()
+            if done.error is not None:
+                raise done.error
+            left -= done.hashes is not None
+            seen += done.nbytes
+            progress("look for NaN", float(seen), total, "B")
+    bad = [task for task in tasks if task.transform.count]  # type: ignore[attr-defined]
+    if bad:
+        more = f" ({len(bad)} such tensors)" if len(bad) > 1 else ""
+        raise InputError(not_finite(bad[0].source, bad[0].transform.count) + more)  # type: ignore[attr-defined]
+
+
+def _write(job: Job, plans: Sequence[ShardPlan], journal: Journal, crew: Any, progress: Progress) -> None:
+    """Stream this process' shards; each is synced, named and recorded when its last tensor is there."""
+    stream = job.stream
+    mine = {plan.file: plan for k, plan in enumerate(plans) if k % stream.world == stream.rank}
+    home = {name: plan.file for plan in plans for name in plan.begins}
+    todo = [step for step in job.steps if home[step.outs[0].name] in mine.keys() - journal.shards.keys()]
+    left: dict[str, int] = {}
+    for step in todo:
+        left[home[step.outs[0].name]] = left.get(home[step.outs[0].name], 0) + 1
+    total, seen, waiting = float(sum(step.task.source.nbytes for step in todo)), 0, 0
+    outputs: dict[str, Output] = {}
+    entries: dict[str, list[Entry]] = {}
+    of_task = {id(step.task): step for step in todo}
+    feed: Iterator[Step] = iter(todo)
+    try:
+        while True:
+            while waiting < OPEN_TASKS * stream.workers and (step := next(feed, None)) is not None:
+                plan = mine[home[step.outs[0].name]]
+                if plan.file not in outputs:
+                    outputs[plan.file] = _open(job.folder, plan, stream.direct)
+                crew.put(step.task, outputs[plan.file], tuple(plan.begins[out.name] for out in step.outs))
+                waiting += 1
+            if not waiting:
+                return
+            done = crew.results.get()
+            if done.error is not None:
+                raise done.error
+            seen += done.nbytes
+            progress(job.kind, float(seen), total, "B")
+            if done.hashes is None:
+                continue
+            waiting -= 1
+            step = of_task[id(done.task)]
+            file = home[step.outs[0].name]
+            entries.setdefault(file, []).extend(_entries(step, file, done.hashes))
+            left[file] -= 1
+            if not left[file]:
+                outputs[file].finish()
+                del outputs[file]
+                place = {name: k for k, name in enumerate(mine[file].begins)}
+                journal.finish(file, sorted(entries.pop(file), key=lambda entry: place[entry.name]))
+    finally:
+        crew.stop()
+        for output in outputs.values():
+            output.discard()
+
+
+def _open(folder: Path, plan: ShardPlan, direct: bool) -> Output:
+    import numpy as np
+
+    output = Output(folder / plan.file, folder / f".{plan.file}{PARTIAL}", plan.length, direct)
+    output.write(np.frombuffer(plan.header, np.uint8), 0)
+    return output
+
+
+def _entries(step: Step, file: str, hashes: tuple[str, ...]) -> Iterator[Entry]:
+    source, count = step.task.source, getattr(step.task.transform, "count", 0)
+    for out, digest in zip(step.outs, hashes, strict=True):
+        yield Entry(out.name, out.dtype, out.shape, file, digest, source.name, source.shard, source.dtype, count)
+
+
+def _finalise(job: Job, plans: Sequence[ShardPlan], done: Mapping[str, list[Entry]]) -> None:
+    """Index, config, tokenizer and code files, and last the ledger; then the journals go."""
+    if [plan.file for plan in plans] != [SINGLE]:
+        total = sum(out.nbytes for step in job.steps for out in step.outs)
+        places = {name: plan.file for plan in plans for name in plan.begins}
+        write_json(job.folder / INDEX, {"metadata": {"total_size": total}, "weight_map": dict(sorted(places.items()))})
+    copy_others(job.source.folder, job.folder)
+    if job.config:
+        write_json(job.folder / CONFIG, job.config)
+    write_ledger(job.folder, job.identity, (entry for plan in plans for entry in done[plan.file]))
+    for journal in job.folder.glob(JOURNALS):
+        journal.unlink()
+
+
+def copy_others(source: Path, folder: Path) -> list[str]:
+    """Copy what is neither weights, index nor config: tokenizer, code, licence; the names of what was copied."""
+    copied = []
+    for path in sorted(source.iterdir()):
+        skip = path.name in (INDEX, CONFIG, LEDGER) or path.suffix in WEIGHTS or path.name.startswith(".")
+        if path.is_file() and not skip:
+            with atomic_file(folder / path.name) as partial:
+                shutil.copyfile(path, partial)
+            copied.append(path.name)
+    return copied
+
+
+def _disk(job: Job, error: OSError) -> FinseekError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return FinseekError(f"{job.folder}: the disk is full; free some space and run again with --resume")
+    return FinseekError(f"{error.filename or job.folder}: {error.strerror or error}; run again with --resume")
+
+
+def _result(job: Job, plans: Sequence[ShardPlan], entries: Sequence[Entry], resumed: int) -> Conversion:
+    outs = [out for step in job.steps for out in step.outs]
+    bad = {entry.source: entry.nonfinite for entry in entries}
+    total = sum(out.nbytes for out in outs)
+    return Conversion(job.folder, len(outs), total, len(plans), resumed, sum(bad.values()))
