@@ -52,7 +52,7 @@ class SignalGrid:
         weight: float64 (T, N): target weights, NaN where the signal is an action or there is none.
         probabilities: float64 (T, N, 5), NaN where unknown; None when no signal has any.
         unexecuted: signals without a session after theirs; they are not on the grid.
-        without_opinion: how many signals had neither action nor weight.
+        without_opinion: how many of the others had neither action nor weight.
     """
 
     first: int
@@ -144,7 +144,7 @@ def signal_grid(signals: Sequence[Signal], sessions: Sessions, tickers: Sequence
             weight[row, column] = signal.weight
         if probabilities is not None and signal.probabilities is not None:
             probabilities[row, column] = signal.probabilities
-    silent = sum(s.action is None and s.weight is None for s in signals)
+    silent = sum(s.action is None and s.weight is None for s, late in zip(signals, beyond, strict=True) if not late)
     return SignalGrid(first, rank, weight, probabilities, unexecuted, silent)
 
 
