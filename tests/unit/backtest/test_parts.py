@@ -248,8 +248,7 @@ def test_the_ledger_in_polars_has_no_nan(walk, everywhere):
 
 def test_unscored_rows_are_counted(walk, signal):
     prices = walk(10, 1)
-    result = run_backtest(
-        [signal("A", 0, "BUY"), signal("A", 1), Signal("A", date(2024, 1, 10), Action.BUY)], prices, QUIET
-    )
-    counts = result.metrics["signals"]
-    assert counts["given"] == counts["traded"] + counts["no_signal"] + counts["unexecuted"] == 3
+    late = Signal("A", date(2024, 1, 10), Action.BUY)
+    for last in (late, Signal("A", date(2024, 1, 10))):
+        counts = run_backtest([signal("A", 0, "BUY"), signal("A", 1), last], prices, QUIET).metrics["signals"]
+        assert (counts["given"], counts["traded"], counts["no_signal"], counts["unexecuted"]) == (3, 1, 1, 1)

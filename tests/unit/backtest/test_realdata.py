@@ -10,6 +10,7 @@ import pytest
 from lxml import etree
 
 from finseek.backtest import BacktestOptions, Signal, exposure_matched_excess, run_backtest
+from finseek.backtest.nulls import null_sharpes, p_value
 from finseek.core.actions import Action, parse_action
 from finseek.market import load_prices
 
@@ -35,7 +36,7 @@ def prices(real_prices, teacher):
     return load_prices(real_prices, tickers=sorted({s.ticker for s in teacher}))
 
 
-TABLE = BacktestOptions(transaction_cost=0.0005, slippage=0.001, allow_leverage=True, signal_expiry=0)
+TABLE = BacktestOptions(transaction_cost=0.0005, slippage=0.001, allow_leverage=True, signal_expiry=0, nulls=0)
 
 
 def run(signals, prices, **changes):
@@ -116,6 +117,20 @@ def test_all_sell_is_the_negative_of_all_buy_at_the_open(teacher, prices):
     )
     assert np.abs(buy[2:] / buy[1:-1] - 1 + sell[2:] / sell[1:-1] - 1).max() < 1e-15 * 4
     assert buy[-1] > 1.3e5
+
+
+def test_p_value_of_shifted_weights_is_uniform(teacher, prices):
+    """500 null books as strategies, each against one pool of 2,000 others: uniform by Kolmogorov and Smirnov."""
+    result = run(teacher, prices)
+
+    def draw(count, seed):
+        return null_sharpes(result.weights, result.tape, result.options, count, np.random.default_rng(seed))
+
+    pool = draw(2_000, 1)
+    p = np.sort([p_value(value, pool) for value in draw(500, 2)])
+    distance = np.abs(p - (np.arange(500) + 0.5) / 500).max()
+    assert distance < 1.36 * np.sqrt(1 / 500 + 1 / 2_000)
+    assert 0.03 < np.mean(p <= 0.05) < 0.08
 
 
 def test_cost_free_all_buy_has_no_excess(teacher, prices):
