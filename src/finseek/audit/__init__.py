@@ -1,0 +1,1 @@
+"""Audits: whether a run can be believed."""
