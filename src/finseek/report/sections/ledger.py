@@ -28,13 +28,14 @@ def called(name: str) -> str:
 
 def ledger_blocks(backtest: Json, figures: Figures) -> list[Block]:
     """The blocks of one account, those that its metrics have."""
+    drawdowns = _drawdowns(backtest.get("drawdowns") or ())
     small = [
-        _drawdowns(backtest.get("drawdowns") or ()),
         _relative(backtest.get("relative") or {}),
         _attribution(backtest.get("attribution") or {}),
         _signals(backtest),
     ]
-    return [_costs(figures), Group([table for table in small if table is not None])]
+    wide = [_costs(figures), *([drawdowns] if drawdowns else [])]
+    return [*wide, Group([table for table in small if table is not None])]
 
 
 def _costs(figures: Figures) -> Table:
