@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from finseek.evaluate.ask import load_backend, predict
+    from finseek.evaluate.learned import standard_baselines
     from finseek.evaluate.options import EvaluateOptions
     from finseek.evaluate.parse import parse_answer
     from finseek.evaluate.records import Prediction
@@ -21,6 +22,7 @@ _HOME = {
     "predict": "ask",
     "read_predictions": "results",
     "score_predictions": "score",
+    "standard_baselines": "learned",
     "write_results": "results",
 }
 __all__ = [
@@ -32,6 +34,7 @@ __all__ = [
     "predict",
     "read_predictions",
     "score_predictions",
+    "standard_baselines",
     "write_results",
 ]
 

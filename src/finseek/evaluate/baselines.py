@@ -7,6 +7,9 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import date
 
+import numpy as np
+from numpy.typing import NDArray
+
 from finseek.core.actions import ACTIONS, Action
 from finseek.evaluate.records import Labelled, Prediction
 
@@ -39,3 +42,22 @@ def persistence(rows: Sequence[Prediction], history: Iterable[Labelled]) -> list
         return known[row.ticker, days[place - 1]] if place else None
 
     return [latest(row) for row in rows]
+
+
+def random_shares(rows: Sequence[Prediction], training: Iterable[Labelled], seed: int) -> list[Action | None]:
+    """Actions drawn by the shares that they have in the training split; None without it."""
+    counted = Counter(label.action for label in training)
+    if not counted:
+        return [None] * len(rows)
+    shares = np.array([counted[action] for action in ACTIONS]) / counted.total()
+    drawn = np.random.default_rng(seed).choice(len(ACTIONS), size=len(rows), p=shares)
+    return [ACTIONS[code] for code in drawn]
+
+
+def sign_rule(values: NDArray[np.float64], sign: int) -> list[Action | None]:
+    """BUY where sign x value is above zero, SELL below, HOLD at zero; None where the value is unknown.
+
+    On a past return, sign 1 is momentum and sign -1 is reversal.
+    """
+    leaning = sign * values
+    return [None if np.isnan(v) else Action.BUY if v > 0 else Action.SELL if v < 0 else Action.HOLD for v in leaning]

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finseek.evaluate.classification import as_json
+from finseek.evaluate.information import information_metrics
 from finseek.stats import bootstrap_interval, mean_of, resample_counts, sharpe_of, stationary_bootstrap
 
 if TYPE_CHECKING:
@@ -95,7 +96,8 @@ def session_sums(values: Floats, use: NDArray[np.bool_], session: Ints, n_sessio
 
 def financial_metrics(
     direction: Ints,
-    scored: NDArray[np.bool_],
+    rank: Floats,
+    expected: Floats | None,
     returns: RowReturns,
     session: Ints,
     counts: Floats,
@@ -106,14 +108,15 @@ def financial_metrics(
 
     Args:
         direction: (n,) of -1, 0, 1; 0 for HOLD and unscored.
-        scored: (n,) whether the answer was scored.
+        rank: (n,) -2 to 2, NaN where the answer is unscored.
+        expected: (n,) mean rank under the probabilities; None without them.
         returns: of the same rows.
         session: (n,) session of each row on the axis that ``counts`` resamples.
         counts: (R, S) from `stats.resample_counts`.
         options: horizons, resamples, mean block and level.
         seed: of the resamples of the staggered books, whose axis is longer.
     """
-    level, found = options.level, {}
+    level, found, scored = options.level, {}, np.isfinite(rank)
     for horizon in sorted({1, *options.forward_windows}):
         r = returns.rows[horizon]
         known = np.isfinite(r)
@@ -135,6 +138,7 @@ def financial_metrics(
             "hit_rate": as_json(bootstrap_interval(hits, mean_of, counts, level)),
             "mean_return": as_json(bootstrap_interval(earned, mean_of, counts, level)),
             "directional": _sharpe(whole, len(series) - len(whole), horizon, options, seed),
+            **information_metrics(rank, expected, r, session, horizon),
         }
     return found
 

@@ -13,6 +13,8 @@ import numpy as np
 from finseek.core.actions import ACTIONS, Action
 from finseek.core.errors import InputError
 from finseek.evaluate.baselines import majority, persistence
+from finseek.evaluate.breakdown import breakdowns
+from finseek.evaluate.calibration import calibration_metrics
 from finseek.evaluate.classification import (
     accuracy,
     as_json,
@@ -44,14 +46,18 @@ class Metrics:
         rows: what came in and what became of it.
         bootstrap: how the intervals were made.
         classification: scores of the labels, over all rows and over the scored ones.
+        calibration: of the probabilities; None where no row has any.
         financial: by horizon; None without prices.
+        breakdowns: by ticker, month and answer.
         baselines: scores of each baseline and the paired difference of the model to it.
     """
 
     rows: dict[str, Any]
     bootstrap: dict[str, Any]
     classification: dict[str, Any]
+    calibration: dict[str, Any] | None
     financial: dict[str, Any] | None
+    breakdowns: dict[str, Any]
     baselines: dict[str, Any]
 
     def to_json(self) -> dict[str, Any]:
@@ -105,11 +111,15 @@ def score_predictions(
         for name, answers in found.items()
         if any(answers)
     }
-    financial = None
+    financial, returns = None, None
+    direction = np.array([row.pred_action.direction if row.pred_action else 0 for row in rows])
     if prices is not None:
-        returns = row_returns(rows, prices, options.forward_windows)
-        direction = np.array([row.pred_action.direction if row.pred_action else 0 for row in rows])
-        financial = financial_metrics(direction, answer >= 0, returns, session, counts, options, seed)
+        found_returns = row_returns(rows, prices, options.forward_windows)
+        returns = found_returns.rows[1]
+        rank = np.array([row.pred_action.rank if row.pred_action else np.nan for row in rows], dtype=float)
+        financial = financial_metrics(
+            direction, rank, _expected_rank(rows), found_returns, session, counts, options, seed
+        )
     return Metrics(
         rows=_account(rows, len(days)),
         bootstrap={
@@ -120,7 +130,9 @@ def score_predictions(
             "unit": "session",
         },
         classification=classification_metrics(cells, counts, options.level),
+        calibration=calibration_metrics(rows, session, counts, options.level),
         financial=financial,
+        breakdowns=breakdowns(rows, answer == truth, direction, returns, session, counts, options.level),
         baselines=compared,
     )
 
@@ -128,6 +140,13 @@ def score_predictions(
 def codes(answers: Sequence[Action | None]) -> Ints:
     """Actions as 0 to 4, None as -1."""
     return np.array([-1 if answer is None else _CODE[answer] for answer in answers], dtype=np.int64)
+
+
+def _expected_rank(rows: Sequence[Prediction]) -> Floats | None:
+    """Mean rank under the probabilities (n,), NaN where there are none; None if no row has any."""
+    if all(row.p is None for row in rows):
+        return None
+    return np.array([sum(action.rank * p for action, p in row.p.items()) if row.p else np.nan for row in rows])
 
 
 def _check(rows: Sequence[Prediction]) -> None:
