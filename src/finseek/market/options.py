@@ -13,6 +13,22 @@ from finseek.market.features import FEATURES, Feature, find_feature
 
 Column = Literal["date", "ticker", "open", "high", "low", "close", "adjusted_close", "volume"]
 COLUMNS: tuple[Column, ...] = ("date", "ticker", "open", "high", "low", "close", "adjusted_close", "volume")
+ContextFeature = Literal[
+    "ret1",
+    "ret2",
+    "ret3",
+    "ret5",
+    "ret10",
+    "ret20",
+    "ret60",
+    "sma5",
+    "sma20",
+    "sma50",
+    "ema20",
+    "rsi14",
+    "vol20",
+    "pos252",
+]
 
 
 class PricesOptions(Options):
@@ -51,6 +67,12 @@ class SnapshotOptions(Options):
     )
     rendering: Literal["words", "numbers"] = Field(
         default="words", description="words: name=letter of a bin; numbers: name=signed number with one decimal"
+    )
+    context: tuple[Literal["universe", "benchmark"], ...] = Field(
+        default=(), description="whose context_features every ticker shows besides: mkt_ret5=…, bmk_ret5=…"
+    )
+    context_features: tuple[ContextFeature, ...] = Field(
+        default=("ret1", "ret5", "ret20", "vol20"), description="features of the context, from closes alone"
     )
     bins: int = Field(default=16, ge=2, le=26, description="bins of the rendering as words, named a, b, c …")
 

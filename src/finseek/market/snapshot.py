@@ -6,7 +6,8 @@ has a hole so long that the window spans more than twice its length in sessions,
 Names of the default features in words: ret5 return over 5 sessions; day close against open; gap open against the
 previous close; range of the day; pos place of the close in that range; sma20, ema20 close against its mean; rsi14;
 vol20 volatility; money20 money volume against its mean; pos252 place in the range of 52 weeks. ``ret5=a`` is the lowest
-of 16 bins, ``ret5=p`` the highest, ``ret5=na`` unknown.
+of 16 bins, ``ret5=p`` the highest, ``ret5=na`` unknown. ``mkt_ret5`` is the same of the universe held in equal parts,
+``bmk_ret5`` of the benchmark, where the context is asked for.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finseek.core.errors import InputError
-from finseek.market.features import Bars, Feature, Floats, volatility
+from finseek.market.context import PREFIX, context_prices
+from finseek.market.features import Bars, Feature, Floats, find_feature, volatility
 from finseek.market.options import SnapshotOptions
 from finseek.market.prices import Prices
 from finseek.market.rolling import shifted
@@ -85,6 +87,9 @@ def snapshots(prices: Prices, options: SnapshotOptions | None = None) -> Snapsho
     Args:
         prices: the table.
         options: which features, and how they are rendered.
+
+    Raises:
+        ConfigError: the context wants a benchmark and there is none.
     """
     options = options or SnapshotOptions()
     columns = OwnBars(prices)
@@ -93,6 +98,13 @@ def snapshots(prices: Prices, options: SnapshotOptions | None = None) -> Snapsho
     for feature in options.resolve():
         value, standard = columns.evaluate(feature)
         features[feature.name], scaled[feature.name], scales[feature.name] = value, standard, feature.scale
+    shape = prices.close.shape
+    for source in options.context:
+        around = OwnBars(context_prices(prices, source))
+        for feature in map(find_feature, options.context_features):
+            value, standard = (np.broadcast_to(array, shape) for array in around.evaluate(feature))
+            name = f"{PREFIX[source]}_{feature.name}"
+            features[name], scaled[name], scales[name] = value, standard, feature.scale
     return Snapshots(prices, options, features, scaled, scales)
 
 

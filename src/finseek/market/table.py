@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import polars as pl
@@ -116,7 +117,7 @@ def _typed(table: pl.DataFrame, source: Path, options: PricesOptions) -> pl.Data
     for name in ("date", "ticker"):
         if typed[name].null_count():
             raise InputError(f"{source}: {typed[name].null_count()} rows have no {name}: correct or remove them")
-    return typed
+    return typed.with_columns(pl.col(NUMBERS).fill_nan(None))
 
 
 def check_rows(table: pl.DataFrame, source: str) -> None:
@@ -139,8 +140,13 @@ def check_rows(table: pl.DataFrame, source: str) -> None:
     )
 
 
+def _between(name: str, low: float, closed: Literal["none", "left"]) -> pl.Expr:
+    number = pl.col(name)
+    return number.is_between(low, float("inf"), closed=closed) & number.is_not_nan()
+
+
 def _refuse(table: pl.DataFrame, source: str, name: str, wrong: pl.Expr, rule: str) -> None:
-    bad = table.filter(wrong | pl.col(name).is_nan().fill_null(value=False))
+    bad = table.filter(wrong)
     if bad.height:
         row = bad.row(0, named=True)
         more = f" ({bad.height} such rows)" if bad.height > 1 else ""

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from email.utils import format_datetime
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -19,6 +20,7 @@ import pytest
 KEY = "5f3a-SECRET/key+of=mine"
 
 
+@cache
 def bars(symbol: str, first: date = date(2023, 1, 2), count: int = 600) -> list[dict]:
     """Bars of a symbol, the same on every call."""
     rng = np.random.default_rng(sum(symbol.encode()))
