@@ -39,6 +39,10 @@ def load_backend(
     """
     if "action" not in order:
         raise InputError(f"the answer's order {list(order)} lacks the action: add it")
+    if options.backend == "huggingface":
+        from finseek.evaluate.backends.huggingface import HuggingFaceBackend
+
+        return HuggingFaceBackend(checkpoint, options, order, seed, template)
     from finseek.evaluate.backends.native import NativeBackend
 
     return NativeBackend(checkpoint, options, order, seed, template)

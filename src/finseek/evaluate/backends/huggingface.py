@@ -1,0 +1,84 @@
+"""Any causal language model of transformers, with or without an adapter."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from finseek.core.errors import InputError, MissingPart
+from finseek.evaluate.backends.local import Ids, LocalBackend, left_padded
+
+
+class HuggingFaceBackend(LocalBackend):
+    """Runs a checkpoint with transformers; a folder with adapter_config.json is an adapter on its base model."""
+
+    model: Any
+
+    def load(self, checkpoint: Path) -> set[int]:
+        """Load the model from files alone; nothing is downloaded and no code of a checkpoint is run."""
+        import torch
+
+        try:
+            from transformers import AutoModelForCausalLM
+        except ImportError:
+            raise MissingPart("transformers", "train", "the huggingface back end") from None
+        dtype = getattr(torch, self.options.dtype)
+        try:
+            if (checkpoint / "adapter_config.json").exists():
+                from peft import AutoPeftModelForCausalLM
+
+                model = AutoPeftModelForCausalLM.from_pretrained(checkpoint, dtype=dtype)
+            else:
+                model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=dtype, local_files_only=True)
+        except (OSError, ValueError) as error:
+            raise InputError(f"checkpoint {checkpoint} cannot be loaded by transformers ({error})") from None
+        self.model = model.to(self.options.device).eval()
+        eos = self.model.generation_config.eos_token_id or self.model.config.eos_token_id
+        return {eos} if isinstance(eos, int) else set(eos or ())
+
+    def generate(self, prompts: list[Ids], temperature: float, seed: int) -> list[Ids]:
+        """Batched generation; torch's global generator is put back afterwards."""
+        import torch
+
+        tokens, mask = (torch.from_numpy(array).to(self.options.device) for array in left_padded(prompts))
+        sampling = {"do_sample": False} if temperature == 0 else {
+            "do_sample": True, "temperature": temperature, "top_p": self.options.top_p, "top_k": 0,
+        }  # fmt: skip
+        with torch.random.fork_rng(), torch.inference_mode():
+            torch.manual_seed(seed)
+            grown = self.model.generate(
+                input_ids=tokens,
+                attention_mask=mask,
+                max_new_tokens=self.options.max_new_tokens,
+                eos_token_id=sorted(self.stops),
+                pad_token_id=min(self.stops),
+                **sampling,
+            )
+        rows: list[Ids] = grown[:, tokens.shape[1] :].tolist()
+        return rows
+
+    def score(self, prompts: list[Ids], continuations: list[Ids]) -> list[NDArray[np.float64]]:
+        """Scores of five full sequences a prompt, padded on the right, batch_size of them at a time."""
+        import torch
+
+        rows = [(prompt, tail) for prompt in prompts for tail in continuations]
+        totals = []
+        for start in range(0, len(rows), self.options.batch_size):
+            batch = rows[start : start + self.options.batch_size]
+            T = max(len(prompt) + len(tail) for prompt, tail in batch)
+            tokens = torch.zeros(len(batch), T, dtype=torch.int64)
+            mask = torch.zeros(len(batch), T, dtype=torch.int64)
+            asked = torch.zeros(len(batch), T, dtype=torch.bool)
+            for i, (prompt, tail) in enumerate(batch):
+                end = len(prompt) + len(tail)
+                tokens[i, :end], mask[i, :end], asked[i, len(prompt) : end] = torch.tensor(prompt + tail), 1, True
+            device = self.options.device
+            with torch.inference_mode():
+                logits = self.model(input_ids=tokens.to(device), attention_mask=mask.to(device)).logits
+            log_p = logits[:, :-1].float().log_softmax(-1).cpu()
+            each = log_p.gather(2, tokens[:, 1:, None]).squeeze(2).double()
+            totals.append((each * asked[:, 1:]).sum(1).numpy())
+        return list(np.concatenate(totals).reshape(len(prompts), len(continuations)))
