@@ -15,24 +15,27 @@ STATE, BEST, LOG, CHECKPOINT = "resume.pt", "best.pt", "train_log.jsonl", "check
 TIME_FIELDS = ("seconds", "tokens_per_second")
 
 
-def fingerprint(job: TrainJob) -> str:
-    """SHA-256 over everything that the result depends on, so that no state of another job is taken up."""
+def describe(job: TrainJob) -> dict[str, Any]:
+    """Everything that the result depends on, as plain values; large inputs by their hash."""
     weights = sorted(job.init.path.glob("*.safetensors")) if job.init.path else []
-    return sha256_json(
-        {
-            "training": sha256_file(job.training),
-            "validation": sha256_file(job.validation),
-            "tokenizer": sha256_file(job.tokenizer / "tokenizer.json"),
-            "preset": job.init.preset,
-            "weights": [[path.name, path.stat().st_size] for path in weights],
-            "overrides": dict(job.init.overrides),
-            "options": job.options.model_dump(mode="json"),
-            "parallel": job.parallel.model_dump(mode="json"),
-            "seed": job.seed,
-            "template": job.template,
-            "torch": torch.__version__,
-        }
-    )
+    return {
+        "training": sha256_file(job.training),
+        "validation": sha256_file(job.validation),
+        "tokenizer": sha256_file(job.tokenizer / "tokenizer.json"),
+        "template": job.template,
+        "preset": job.init.preset,
+        "weights": [[path.name, path.stat().st_size] for path in weights],
+        "overrides": dict(job.init.overrides),
+        "options": job.options.model_dump(mode="json"),
+        "parallel": job.parallel.model_dump(mode="json"),
+        "seed": job.seed,
+        "torch": torch.__version__,
+    }
+
+
+def fingerprint(job: TrainJob) -> str:
+    """SHA-256 of :func:`describe`, so that no state of another job is taken up."""
+    return sha256_json(describe(job))
 
 
 def save_state(path: Path, state: dict[str, Any]) -> None:

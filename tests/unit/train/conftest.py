@@ -25,6 +25,7 @@ QUICK = {
     "checkpoint_every": 7,
     "log_every_n_steps": 5,
     "threads": 1,
+    "check": False,
 }
 
 

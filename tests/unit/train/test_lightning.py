@@ -35,7 +35,7 @@ def weights(job: TrainJob) -> bytes:
 
 
 def test_learns_the_planted_rule_and_leaves_a_loadable_checkpoint(make_job, capfd):
-    job = make_job(epochs=8)
+    job = make_job(epochs=8, check=True)
     result = run(job)
     captured = capfd.readouterr()
     assert captured.out + captured.err == ""

@@ -30,7 +30,18 @@ from finseek.train.data import BatchPlan, TokenSet, encode_samples, micro_batche
 from finseek.train.job import TrainJob, TrainResult
 from finseek.train.module import LanguageModule, StepBatch, first_model, tensors
 from finseek.train.standing import Standing
-from finseek.train.state import BEST, CHECKPOINT, LOG, STATE, TrainLog, fingerprint, load_state, save_state
+from finseek.train.state import (
+    BEST,
+    CHECKPOINT,
+    LOG,
+    STATE,
+    TrainLog,
+    describe,
+    fingerprint,
+    load_state,
+    save_state,
+)
+from finseek.train.tracking import trackers
 
 
 class LightningEngine:
@@ -87,8 +98,10 @@ class _Run:
         """Train the steps that are left and write the checkpoint."""
         if self.standing.step < self.total:
             steps = DataLoader(_Steps(self), batch_size=None)
+            name, folder = self.job.output.parent.name, self.job.output / "tracking"
             try:
-                self._trainer().fit(self.module, train_dataloaders=steps)
+                with trackers(self.job.tracking, folder, name, describe(self.job)) as self.track:
+                    self._trainer().fit(self.module, train_dataloaders=steps)
             finally:
                 self.log.close()
         output = self.job.output
@@ -140,7 +153,9 @@ class _Run:
         validation = self._validate() if at.step % self.validate_every == 0 or last else None
         at.seconds = time.monotonic() - self.clock
         if validation or at.step % options.log_every_n_steps == 0:
-            self.log.write(at.line(validation, (at.step - 1) // self.plan.steps_per_epoch))
+            line = at.line(validation, (at.step - 1) // self.plan.steps_per_epoch)
+            self.log.write(line)
+            self.track(line, at.step)
         if at.step % options.checkpoint_every == 0 or last:
             state = {"fingerprint": self.fingerprint, "standing": at.to_dict(), "log_length": self.log.length}
             save_state(self.job.output / STATE, state | {"module": self.module.training_state()})
