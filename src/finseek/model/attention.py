@@ -63,6 +63,7 @@ class MultiHeadLatentAttention(nn.Module):
         self.kv_a_layernorm = RMSNorm(R, LATENT_EPS)
         self.kv_b_proj = nn.Linear(R, H * (self.n + self.v), bias=False)
         self.o_proj = nn.Linear(H * self.v, D, bias=bias)
+        self.share = nn.Identity()  # k^R goes to all heads: where they are split, its gradient is summed over them here
         self.has_query_rank = config.q_lora_rank is not None
         self.scale = softmax_scale(config)
 
@@ -104,6 +105,7 @@ class MultiHeadLatentAttention(nn.Module):
         c, k_rope = latents.split([self.R, self.r], dim=-1)
         k_nope, v = self.kv_b_proj(c).unflatten(-1, (-1, self.n + self.v)).split([self.n, self.v], dim=-1)
         q = torch.cat([q_nope, q_rope], dim=-1)
+        k_rope = self.share(k_rope)
         k = torch.cat([k_nope, k_rope[:, :, None].expand(-1, -1, k_nope.shape[2], -1)], dim=-1)
         q, k, v = (heads.transpose(1, 2) for heads in (q, k, v))
         attention = KERNELS.get(q.device.type, sdpa)

@@ -16,7 +16,7 @@ from finseek.core.errors import InputError
 from finseek.model.block import DeepSeekBlock
 from finseek.model.config import DeepSeekConfig
 from finseek.model.context import Context, context_of
-from finseek.model.experts import MoE, RoutedExperts
+from finseek.model.experts import RoutedExperts
 from finseek.model.generate import Cache, generate
 from finseek.model.loss import Targets, next_token_loss
 from finseek.model.mtp import MTPBlock, mtp_loss
@@ -35,7 +35,7 @@ class Output:
         loss: the scalar to minimise; in training with MTP and balance losses added; None without labels.
         token_loss: −log p of each label, fp32 (B, T), detached; 0 at position 0 and where the label is −100.
         mtp_loss: mean over the MTP depths, before its weight; None where there is none.
-        balance_loss: sum over layers, before α; None outside training or for α = 0.
+        balance_loss: sum over layers, mean over rows by their labels, before α; None outside training or for α = 0.
     """
 
     logits: Tensor | None
@@ -141,13 +141,13 @@ class DeepSeekV3(nn.Module):
         if labels is None:
             return output
         targets = Targets(labels, segment_ids, loss_weights, loss_denominator)
-        output.loss, output.token_loss = next_token_loss(h, self.lm_head, targets, 1, output.logits)
+        output.loss, output.token_loss, share = next_token_loss(h, self.lm_head, targets, 1, output.logits)
         if self.training and self.config.num_nextn_predict_layers:
             output.mtp_loss, more = mtp_loss(self, h, input_ids, context, targets)
             output.loss = output.loss + self.config.mtp_loss_weight * output.mtp_loss
             balances += more
         if balances:
-            output.balance_loss = torch.stack(balances).sum()
+            output.balance_loss = (torch.stack(balances).sum(dim=0) * share).sum()
             output.loss = output.loss + self.config.aux_loss_alpha * output.balance_loss
         return output
 
@@ -159,7 +159,7 @@ class DeepSeekV3(nn.Module):
 
     def routers(self) -> dict[int, Router]:
         """The routers by layer."""
-        return {i: block.mlp.gate for i, block in enumerate(self.model.layers) if isinstance(block.mlp, MoE)}
+        return {i: block.mlp.gate for i, block in enumerate(self.model.layers) if block.is_moe}
 
     def update_router_bias(self, gamma: float) -> None:
         """After an optimiser step: move each router's bias by γ against its load, and start to count anew."""

@@ -88,7 +88,7 @@ class MoE(nn.Module):
             counted: tokens that are no padding, bool (B, T); None: all.
 
         Returns:
-            (B, T, D), and in training with α > 0 the balance loss, before α.
+            (B, T, D), and in training with α > 0 the balance loss of each row (B,), before α.
         """
         tokens = x.flatten(0, 1)
         counted = None if counted is None else counted.flatten()

@@ -45,14 +45,14 @@ class Dispatch(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, order: Tensor, inverse: Tensor) -> Tensor:
         """As the class says."""
         ctx.save_for_backward(inverse)
-        ctx.N = x.shape[0]
-        return x.index_select(0, order // (len(order) // max(ctx.N, 1)))
+        ctx.K = len(order) // max(len(x), 1) or 1
+        return x.index_select(0, order // ctx.K)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         """Its gradient."""
         (inverse,) = ctx.saved_tensors
-        return grad.index_select(0, inverse).view(ctx.N, -1, grad.shape[-1]).sum(dim=1), None, None
+        return grad.index_select(0, inverse).unflatten(0, (-1, ctx.K)).sum(dim=1), None, None
 
 
 class Combine(torch.autograd.Function):

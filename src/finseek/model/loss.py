@@ -31,9 +31,23 @@ class Targets(NamedTuple):
     denominator: Tensor | float | None = None
 
 
+class TokenLoss(NamedTuple):
+    """The cross-entropy of a batch.
+
+    Attributes:
+        mean: Σ w·nll / denominator, the scalar to minimise, fp32 or wider.
+        by_label: −log p of each label (B, T), detached, 0 where ignored.
+        share: Σ_row w / denominator (B,), each row's part of the whole that the denominator stands for.
+    """
+
+    mean: Tensor
+    by_label: Tensor
+    share: Tensor
+
+
 def next_token_loss(
     h: Tensor, head: nn.Module, targets: Targets, ahead: int, logits: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
+) -> TokenLoss:
     """Σ_i w_{i+a} · −log p(label_{i+a} | h_i) / denominator.
 
     Args:
@@ -42,9 +56,6 @@ def next_token_loss(
         targets: labels and weights.
         ahead: a; 1 for the next token.
         logits: head(h) where it is at hand.
-
-    Returns:
-        The loss, fp32 or wider, and −log p by label (B, T), detached, 0 where ignored.
     """
     label, segments = targets.labels[:, ahead:], targets.segment_ids
     n = label.shape[1]
@@ -57,4 +68,4 @@ def next_token_loss(
     w = (label != IGNORED).to(wide)
     w = w if targets.weights is None else w * targets.weights[:, ahead:].to(wide)
     total = w.sum().clamp_min(torch.finfo(wide).tiny) if targets.denominator is None else targets.denominator
-    return (nll * w).sum() / total, F.pad(nll.detach(), (ahead, 0))
+    return TokenLoss((nll * w).sum() / total, F.pad(nll.detach(), (ahead, 0)), w.sum(dim=1) / total)

@@ -44,13 +44,13 @@ class MTPBlock(DeepSeekBlock):
         self.eh_proj = nn.Linear(2 * config.hidden_size, config.hidden_size, bias=False)
         self.shared_head = SharedHead(config)
 
-    def predict(
+    def forward(  # type: ignore[override]
         self, h: Tensor, embedded: Tensor, context: Context, cache: LatentCache | None = None
     ) -> tuple[Tensor, Tensor | None]:
         """h^k (B, t, D) from h^{k-1} and the embeddings of the tokens k ahead, both (B, t, D); and the balance loss."""
         merged = self.eh_proj(torch.cat([self.enorm(embedded), self.hnorm(h)], dim=-1))
         phasor = phasors(self.config, context.positions, h.dtype)
-        h, balance = self(merged, phasor, context.mask, context.counted, cache)
+        h, balance = super().forward(merged, phasor, context.mask, context.counted, cache)
         return self.shared_head.norm(h), balance
 
 
@@ -62,7 +62,7 @@ def mtp_loss(
     losses, balances = [], []
     for depth, block in enumerate(model.mtp_blocks(), start=1):
         t = input_ids.shape[1] - depth  # the last `depth` positions have no token so far ahead
-        h, balance = block.predict(h[:, :t], embedded[:, depth:], context.first(t))
-        losses.append(next_token_loss(h, model.lm_head, targets, ahead=depth + 1)[0])
+        h, balance = block(h[:, :t], embedded[:, depth:], context.first(t))
+        losses.append(next_token_loss(h, model.lm_head, targets, ahead=depth + 1).mean)
         balances += [] if balance is None else [balance]
     return torch.stack(losses).mean(), balances

@@ -56,7 +56,7 @@ class Router(nn.Module):
         weights = scores.gather(1, experts)
         if self.normalised:
             weights = weights / (weights.sum(dim=-1, keepdim=True) + 1e-20)
-        if self.training:
+        if self.training and torch.is_grad_enabled():  # a dry run for shapes counts nothing
             self.count(experts, counted)
         return Routing(experts, weights * self.factor, scores)
 
@@ -97,7 +97,7 @@ class Router(nn.Module):
 
 
 def balance_loss(routing: Routing, batch: int, counted: Tensor | None = None) -> Tensor:
-    """Sequence-wise balance (arXiv 2412.19437, equations 17 to 20), before α: mean over sequences of Σ_i f_i P_i.
+    """Sequence-wise balance (arXiv 2412.19437, equations 17 to 20), before α: Σ_i f_i P_i of each sequence, (B,).
 
     f_i = E/(K·T) · tokens that chose i, P_i = mean of s_i / Σ_j s_j, over the T counted tokens of each of `batch` rows.
     """
@@ -110,4 +110,4 @@ def balance_loss(routing: Routing, batch: int, counted: Tensor | None = None) ->
     f = (chosen.view(batch, -1, E) * per_row).sum(dim=1) * E / (K * T)
     share = routing.scores / routing.scores.sum(dim=-1, keepdim=True)
     P = (share.view(batch, -1, E) * per_row).sum(dim=1) / T
-    return (f * P).sum(dim=-1).mean()
+    return (f * P).sum(dim=-1)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from finseek.model import DeepSeekV3
+from finseek.model import DeepSeekBlock, DeepSeekV3
 from finseek.model.context import context_of
 from finseek.model.loss import Targets
 from finseek.model.mtp import mtp_loss
@@ -26,7 +26,8 @@ def naive_loss(model: DeepSeekV3, row: torch.Tensor) -> float:
         for i in range(len(row) - k):
             merged = torch.cat([block.enorm(embedding(row[k : i + k + 1])), block.hnorm(h[0, : i + 1])], dim=-1)
             prefix = block.eh_proj(merged)[None]
-            out, _ = block(prefix, phasors(model.config, torch.arange(i + 1)[None], torch.float64))
+            phasor = phasors(model.config, torch.arange(i + 1)[None], torch.float64)
+            out, _ = DeepSeekBlock.forward(block, prefix, phasor)
             states.append(block.shared_head.norm(out[0, -1]))
         h = torch.stack(states)[None]
         log_p = head(h[0, : len(row) - k - 1]).log_softmax(-1)
