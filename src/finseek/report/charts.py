@@ -237,12 +237,13 @@ def intervals(
 ) -> Intervals:
     """Place (label, estimate, low, high, reading) on one scale that includes zero."""
     ends = [end for row in rows for end in map(finite, row[1:4]) if end is not None] + [0.0]
-    low, high = min(ends), max(ends)
+    largest = max(map(abs, ends)) or 1.0
+    low, high = min(ends) / largest, max(ends) / largest
     pad = (high - low) * 0.06 or 1.0
     low, high = low - pad, high + pad
 
     def place(value: float) -> float:
-        return round((value - low) / (high - low) * 100, 2)
+        return round((value / largest - low) / (high - low) * 100, 2)
 
     placed = []
     for label, estimate, bottom, top, reading in rows:
