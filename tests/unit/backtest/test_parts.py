@@ -232,6 +232,13 @@ def test_bad_actions_file(walk, tmp_path, text, says):
         read_actions(path, walk(10, 2))
 
 
+def test_conviction_weighs_the_strong_actions_more(walk, signal):
+    prices = walk(6, 5)
+    signals = [signal(t, 0, word) for t, word in zip("ABCDE", WORDS, strict=True)]
+    options = BacktestOptions(sizing_strategy="conviction", shorts=True, strong_conviction=3.0, nulls=0)
+    assert run_backtest(signals, prices, options).weights[0] == pytest.approx([-0.6, -0.2, 0.0, 0.2, 0.6])
+
+
 def test_probability_sizing_needs_probabilities(walk, everywhere):
     prices = walk(10, 2)
     with pytest.raises(InputError, match="needs the five probabilities"):
