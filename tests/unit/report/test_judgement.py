@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 from report_generator import certificate, estimate, make_inputs
 
+from finseek.core.errors import ArtifactError
 from finseek.report import ReportInputs, build_report
 from finseek.report.figures import Estimate, read_figures
 from finseek.report.gates import judge_gates
@@ -147,6 +148,11 @@ def test_months_against_polars() -> None:
     ]
     years = [float(cells[0].text.replace("−", "-").split("\N{NO-BREAK SPACE}")[0]) / 100 for _, cells in matrix.rows]
     assert np.prod(np.add(years, 1)) == pytest.approx(inputs.equity["equity"][-1] / 1e5, abs=0.002)
+
+
+def test_an_equity_table_without_its_columns_is_refused() -> None:
+    with pytest.raises(ArtifactError, match="holds dates, series; it needs date and equity"):
+        build_report(make_inputs(equity={"dates": [], "series": {}}))
 
 
 def test_months_of_nothing() -> None:

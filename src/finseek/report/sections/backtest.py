@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import accumulate
 
+from finseek.core.errors import ArtifactError
 from finseek.report.blocks import Block, Cell, Chart, Matrix, Notice, Section, Table
 from finseek.report.charts import Line, chart
 from finseek.report.figures import Figures
@@ -58,7 +59,9 @@ def section(inputs: ReportInputs, figures: Figures) -> Section:
         return Section("backtest", "Backtest", LEAD, [Notice("No backtest: no account was simulated in this run.")])
     blocks: list[Block] = _performance(figures)
     table = inputs.equity
-    if table and table.get("date"):
+    if table is not None and not {"date", "equity"} <= table.keys():
+        raise ArtifactError(f"the equity table holds {', '.join(table)}; it needs date and equity: make it again")
+    if table and table["date"]:
         months = monthly(table["date"], numbers(table, "equity"))
         blocks += [*_curves(table), *([months] if months else []), *_exposure(table)]
     return Section("backtest", "Backtest", LEAD, [*blocks, *ledger_blocks(inputs.backtest or {}, figures)])
