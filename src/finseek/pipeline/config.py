@@ -48,12 +48,6 @@ class PromptSection(PromptOptions):
     max_samples: int | None = Field(None, ge=1, description="at most so many samples of each split, spread evenly")
 
 
-class ReportSection(ReportOptions):
-    """How much the report quotes, and what a made-up market knows of itself."""
-
-    planted: Path | None = Field(None, description="JSON of what a synthetic market knows of itself (the demo)")
-
-
 class Config(Options):
     """Everything that decides a run."""
 
@@ -67,7 +61,7 @@ class Config(Options):
     parallel: ParallelOptions = Field(default_factory=ParallelOptions)
     evaluate: EvaluateOptions = Field(default_factory=EvaluateOptions)
     backtest: BacktestOptions = Field(default_factory=BacktestOptions)
-    report: ReportSection = Field(default_factory=ReportSection)
+    report: ReportOptions = Field(default_factory=ReportOptions)
     tracking: TrackingOptions = Field(default_factory=TrackingOptions)
 
     def part(self, section: str) -> Any:

@@ -15,8 +15,6 @@ from finseek.pipeline.cache import RunState
 from finseek.pipeline.data import run_prices
 from finseek.pipeline.stages import StageContext
 
-STRATEGY_FIRST = ("equity", "buy_and_hold", "all_buy")
-
 
 def backtest_the_answers(context: StageContext) -> dict[str, Any]:
     """Stage ``backtest``: the model's answers on the test split, traded by the account."""
@@ -31,7 +29,7 @@ def backtest_the_answers(context: StageContext) -> dict[str, Any]:
 
 def write_the_report(context: StageContext) -> dict[str, Any]:
     """Stage ``report``: everything that the run knows about itself, on one page."""
-    from finseek.report import ReportInputs, build_report
+    from finseek.report import ReportInputs, build_report, report_schema
 
     config, paths = context.config, context.paths
     state = RunState(paths.state)
@@ -72,6 +70,7 @@ def write_the_report(context: StageContext) -> dict[str, Any]:
     )
     write_text(paths.report_html, html)
     write_json(paths.report_json, summary)
+    write_json(paths.report_schema, report_schema())
     return {"bytes": len(html.encode())}
 
 
@@ -94,14 +93,7 @@ def _rows(path: Path) -> list[dict[str, Any]]:
 def _equity(path: Path) -> dict[str, Any] | None:
     import polars as pl
 
-    if not path.is_file():
-        return None
-    table = pl.read_csv(path)
-    others = [name for name in table.columns if name.startswith("hold_")]
-    return {
-        "dates": table["date"].to_list(),
-        "series": {name: table[name].to_list() for name in (*STRATEGY_FIRST, *others)},
-    }
+    return pl.read_csv(path).to_dict(as_series=False) if path.is_file() else None
 
 
 def _examples(context: StageContext) -> list[dict[str, Any]]:

@@ -81,3 +81,8 @@ class RunPaths:
     def report_json(self) -> Path:
         """The report for machines."""
         return self.root / "report.json"
+
+    @property
+    def report_schema(self) -> Path:
+        """JSON schema of report.json."""
+        return self.root / "report.schema.json"

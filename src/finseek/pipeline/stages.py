@@ -177,7 +177,6 @@ STAGES: tuple[Stage, ...] = (
         needs=("theses", "prices", "split", "samples", "train"),
         code=("core", "stats", "market", "samples", "model", "evaluate", "pipeline"),
         outputs=("evaluate/eval_results.csv", "evaluate/metrics.json"),
-        absent=_without_prices,
     ),
     Stage(
         name="backtest",
@@ -194,7 +193,7 @@ STAGES: tuple[Stage, ...] = (
         sections=("run", "theses", "prices", "split", "prompt", "model", "train", "evaluate", "backtest", "report"),
         needs=("theses", "prices", "split", "samples", "train", "evaluate", "backtest"),
         code=("core", "report", "pipeline"),
-        outputs=("report.html", "report.json"),
+        outputs=("report.html", "report.json", "report.schema.json"),
         sources=_planted_source,
     ),
 )
