@@ -196,7 +196,7 @@ def test_every_choice_of_the_options_is_compared():
     elsewhere = {
         *("capital", "costs", "limits", "transaction_cost", "slippage", "dividends", "actions_file", "risk_free"),
         *("volatility_window", "target_volatility", "strong_conviction"),
-        *("momentum_window", "reversal_window", "nulls", "null_seed"),
+        *("momentum_window", "reversal_window", "nulls", "null_seed", "bootstrap_resamples", "mean_block"),
     }
     assert set(fields) - elsewhere <= keys
 

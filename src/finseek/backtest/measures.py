@@ -8,13 +8,12 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from finseek.backtest import benchmarks, nulls, performance
+from finseek.backtest import benchmarks, intervals, nulls, performance
 from finseek.backtest.ledger import attribution
 from finseek.backtest.options import BacktestOptions
 from finseek.backtest.signals import SignalGrid
-from finseek.backtest.simulate import YEAR, Account
+from finseek.backtest.simulate import Account
 from finseek.backtest.tape import Tape
-from finseek.stats import bootstrap_interval, mean_of, resample_counts, stationary_bootstrap
 
 Floats = NDArray[np.float64]
 
@@ -46,6 +45,7 @@ def collect(
     """
     ours = _measures(account, trades, options)
     r = performance.returns_of(account.equity)
+    draws = intervals.draw_sessions(len(r), options)
     against = "index" if "index" in beside else "all_buy"
     return {
         "window": _window(tape),
@@ -55,7 +55,7 @@ def collect(
         "benchmarks": {
             name: {
                 **performance.account_metrics(one, options.risk_free),
-                "return_difference_annual": _annual_difference(r, performance.returns_of(one.equity)),
+                "return_difference_annual": intervals.annual_mean(r - performance.returns_of(one.equity), draws),
             }
             for name, one in beside.items()
         },
@@ -63,7 +63,11 @@ def collect(
             "benchmark": against,
             **performance.relative_metrics(r, performance.returns_of(beside[against].equity), options.risk_free),
         },
-        "excess": _excess(account, tape, options),
+        "intervals": {
+            "sharpe": intervals.annual_sharpe(r, draws, options.risk_free),
+            "return_annual": intervals.annual_mean(r, draws),
+        },
+        "excess": _excess(account, tape, draws),
         "nulls": nulls.summary(ours["sharpe"], null),
         "months": performance.period_returns(tape.dates, account.equity, "M"),
         "years": performance.period_returns(tape.dates, account.equity, "Y"),
@@ -136,19 +140,11 @@ def _measures(account: Account, trades: pl.DataFrame, options: BacktestOptions) 
     }
 
 
-def _annual_difference(ours: Floats, theirs: Floats) -> float:
-    return float((ours - theirs).mean()) * YEAR
-
-
-def _excess(account: Account, tape: Tape, options: BacktestOptions) -> dict[str, Any]:
-    """What the account earned beyond its net exposure to the universe, a year, with its session-bootstrap interval."""
+def _excess(account: Account, tape: Tape, draws: Floats) -> dict[str, Any]:
+    """What the account earned beyond its net exposure to the universe."""
     excess = benchmarks.exposure_matched_excess(account, tape)
-    rng = np.random.default_rng(options.null_seed)
-    indices = stationary_bootstrap(len(excess), options.mean_block, options.bootstrap_resamples, rng)
-    sums = np.stack([excess, np.ones_like(excess)], axis=1)
-    found = bootstrap_interval(sums, lambda totals: mean_of(totals) * YEAR, resample_counts(indices))
     return {
         "mean_daily": float(excess.mean()),
-        "annual": {"value": found.estimate, "low": found.low, "high": found.high, "p_value": found.p_value},
+        "annual": intervals.annual_mean(excess, draws),
         "sharpe": performance.sharpe_ratio(excess),
     }

@@ -81,5 +81,6 @@ def summary(observed: float | None, nulls: Floats) -> dict[str, Any]:
         "without_value": len(nulls) - len(known),
         "observed": observed,
         "p_value": p_value(observed, nulls),
+        "values": [None if np.isnan(value) else round(float(value), 6) for value in nulls],
         "quantiles": {f"{level:g}": float(np.quantile(known, level)) if len(known) else None for level in levels},
     }

@@ -33,7 +33,17 @@ Floats = NDArray[np.float64]
 _WORTH_COMPILING = 50_000_000  # cells: below, NumPy is done before Numba has compiled
 _BATCH_CELLS = 20_000_000
 _OF_TAPE = ("execution", "dividends", "actions_file", "delisting_loss", "volatility_window")
-_OF_ACCOUNT = ("capital", "transaction_cost", "slippage", "allow_leverage", "risk_free", "nulls", "null_seed")
+_OF_ACCOUNT = (
+    "capital",
+    "transaction_cost",
+    "slippage",
+    "allow_leverage",
+    "risk_free",
+    "nulls",
+    "null_seed",
+    "bootstrap_resamples",
+    "mean_block",
+)
 
 
 @dataclass(frozen=True)

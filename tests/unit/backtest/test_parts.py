@@ -259,3 +259,22 @@ def test_unscored_rows_are_counted(walk, signal):
     for last in (late, Signal("A", date(2024, 1, 10))):
         counts = run_backtest([signal("A", 0, "BUY"), signal("A", 1), last], prices, QUIET).metrics["signals"]
         assert (counts["given"], counts["traded"], counts["no_signal"], counts["unexecuted"]) == (3, 1, 1, 1)
+
+
+def test_intervals_hold_their_value_and_are_paired(walk, everywhere):
+    prices = walk(60, 3)
+    metrics = run_backtest(everywhere(prices, WORDS), prices, QUIET).metrics
+    found = metrics["intervals"]
+    assert found["sharpe"]["value"] == pytest.approx(metrics["performance"]["sharpe"], rel=1e-9)
+    assert metrics["excess"]["annual"]["value"] == pytest.approx(252 * metrics["excess"]["mean_daily"])
+    for one in (*found.values(), metrics["excess"]["annual"]):
+        assert one["low"] < one["value"] < one["high"]
+    ours = run_backtest(everywhere(prices, "BUY"), prices, QUIET).metrics["benchmarks"]["all_buy"]
+    assert ours["return_difference_annual"] == {"value": 0.0, "low": 0.0, "high": 0.0, "p_value": 1.0}
+
+
+def test_an_account_that_did_nothing_has_no_sharpe_interval(walk, everywhere):
+    prices = walk(20, 2)
+    found = run_backtest(everywhere(prices, "HOLD"), prices, QUIET).metrics["intervals"]
+    assert found["sharpe"] == {"value": None, "low": None, "high": None, "p_value": None}
+    assert found["return_annual"]["high"] == 0.0
