@@ -101,7 +101,9 @@ def _disk(folder: Path) -> Check:
 def _gpus() -> Iterator[Check]:
     program = shutil.which("nvidia-smi")
     if program is None:
-        yield Check("gpu", "missing", "no NVIDIA driver; training runs on the processor", "none needed for small models")
+        yield Check(
+            "gpu", "missing", "no NVIDIA driver; training runs on the processor", "none needed for small models"
+        )
         return
     query = [program, "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
     try:

@@ -47,7 +47,9 @@ def imports_of(source: str, package: str) -> Iterator[tuple[int, str, bool]]:
         elif isinstance(node, ast.ImportFrom):
             module = node.module or ""
             if node.level:
-                module = ".".join(filter(None, [*package.split(".")[: len(package.split(".")) - node.level + 1], module]))
+                module = ".".join(
+                    filter(None, [*package.split(".")[: len(package.split(".")) - node.level + 1], module])
+                )
             if module == "finseek":
                 for alias in node.names:
                     yield node.lineno, f"finseek.{alias.name}", id(node) in top
@@ -92,7 +94,9 @@ def test_heavy_parts_stay_where_they_belong(path: Path) -> None:
     for line, module, top in imports_of(path.read_text(), package(path)):
         name = module.split(".")[0]
         assert layer(path) in HEAVY_ALLOWED.get(name, {layer(path)}), f"line {line}: {name} in {layer(path)}"
-        assert late_room or not (top and name in LATE), f"line {line}: {name} is imported at the top; import it where it is needed"
+        assert late_room or not (top and name in LATE), (
+            f"line {line}: {name} is imported at the top; import it where it is needed"
+        )
 
 
 def test_the_rule_itself_finds_an_arrow_in_a_function_body() -> None:

@@ -18,7 +18,19 @@ def loaded_after(code: str) -> set[str]:
 
 @pytest.mark.parametrize(
     "module",
-    ["theses", "market", "samples", "backtest", "evaluate", "report", "stats", "pipeline", "train", "checkpoint", "audit"],
+    [
+        "theses",
+        "market",
+        "samples",
+        "backtest",
+        "evaluate",
+        "report",
+        "stats",
+        "pipeline",
+        "train",
+        "checkpoint",
+        "audit",
+    ],
 )
 def test_importing_a_package_stays_light(module: str) -> None:
     assert not loaded_after(f"import finseek.{module}") & set(HEAVY)

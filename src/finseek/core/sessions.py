@@ -52,7 +52,9 @@ class Sessions:
         return len(self.dates)
 
     def __contains__(self, day: object) -> bool:
-        return bool(self.index(as_days([day]))[0] >= 0)  # type: ignore[list-item]
+        if not isinstance(day, date | np.datetime64):
+            return False
+        return bool(self.index(np.array([day], dtype="datetime64[D]"))[0] >= 0)
 
     def index(self, days: ArrayLike | Iterable[date]) -> NDArray[np.int64]:
         """Position of each day among the sessions, -1 where the day is not a session."""

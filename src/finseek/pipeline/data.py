@@ -67,9 +67,7 @@ def build_the_samples(context: StageContext) -> dict[str, Any]:
     prices = run_prices(context)
     market = snapshots(prices, prompt.snapshot) if prices else None
     counts: dict[str, Any] = dict(
-        write_sample_files(
-            paths.split, paths.theses / "all.jsonl", paths.samples, market, prompt, context.progress
-        )
+        write_sample_files(paths.split, paths.theses / "all.jsonl", paths.samples, market, prompt, context.progress)
     )
     if prompt.max_samples:
         counts = {split: keep_evenly(samples_of(paths, split), prompt.max_samples) for split in counts}

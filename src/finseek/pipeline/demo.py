@@ -33,8 +33,8 @@ def prepare(out: Path, *, seed: int = 0, alpha: float | None = None, assignments
 
     prices, planted = generate_prices(seed, n_tickers=N_TICKERS, n_sessions=N_SESSIONS, alpha=alpha)
     shown = snapshots(prices).features
-    numbers = {name: shown[name] for name in ("ret1", "ret5", "rsi14") if name in shown}
-    written = generate_theses(planted.signal, prices.sessions, prices.tickers, seed=seed, numbers=numbers)
+    quoted: tuple[str, ...] = ("ret1", "ret5", "rsi14")
+    written = generate_theses(planted.signal, prices.sessions, prices.tickers, seed=seed, numbers={name: shown[name] for name in quoted})
     inputs = out / "demo-inputs"
     write_prices(prices, inputs / "prices.parquet")
     write_theses_xml(written.theses, inputs / "theses")

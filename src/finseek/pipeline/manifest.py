@@ -54,7 +54,7 @@ def describe_code() -> dict[str, Any]:
 
 def describe_environment() -> dict[str, Any]:
     """Python, machine and the versions of the packages that decide numbers."""
-    versions = {}
+    versions: dict[str, str | None] = {}
     for package in PACKAGES:
         try:
             versions[package] = metadata.version(package)

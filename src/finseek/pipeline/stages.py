@@ -147,8 +147,13 @@ STAGES: tuple[Stage, ...] = (
         sections=("split",),
         needs=("theses", "prices"),
         code=("core", "theses", "market"),
-        outputs=("split/train.parquet", "split/validation.parquet", "split/test.parquet", "split/dropped.jsonl",
-            "split/certificate.json"),
+        outputs=(
+            "split/train.parquet",
+            "split/validation.parquet",
+            "split/test.parquet",
+            "split/dropped.jsonl",
+            "split/certificate.json",
+        ),
         check=_needs_split,
     ),
     Stage(

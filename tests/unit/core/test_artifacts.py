@@ -11,9 +11,15 @@ from finseek.core import artifacts
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "a" / "file.txt"
     artifacts.write_text(path, "old")
-    with pytest.raises(RuntimeError), artifacts.atomic_file(path) as partial:
-        partial.write_text("half")
-        raise RuntimeError
+
+
+    def fail() -> None:
+        with artifacts.atomic_file(path) as partial:
+            partial.write_text("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
     assert path.read_text() == "old"
     assert [p.name for p in path.parent.iterdir()] == ["file.txt"]
 

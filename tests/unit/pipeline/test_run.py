@@ -92,7 +92,7 @@ def test_a_run_from_theses_to_a_verified_report(study: Path, tmp_path: Path) -> 
     assert plan["train"] == "unchanged"
 
     (folder / "train" / "checkpoint" / "config.json").write_text("{}")
-    with pytest.raises(InputError, match="outputs of stage train .* were altered"):
+    with pytest.raises(InputError, match=r"outputs of stage train .* were altered"):
         run(load_config(study), first="evaluate")
 
 
