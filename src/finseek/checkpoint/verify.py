@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from finseek.checkpoint.convert import Job
 from finseek.checkpoint.dequantize import dequantize_job
-from finseek.checkpoint.direct import Reader, buffer
+from finseek.checkpoint.direct import Reader
 from finseek.checkpoint.ledger import read_ledger
 from finseek.checkpoint.options import DequantizeOptions, StreamOptions
 from finseek.checkpoint.plan import Out
-from finseek.checkpoint.shards import Checkpoint, TensorInfo, read_checkpoint
-from finseek.checkpoint.stream import MiB, size_buffers, working
+from finseek.checkpoint.shards import Checkpoint, read_checkpoint
+from finseek.checkpoint.stream import Task, size_buffers, working
+from finseek.checkpoint.transforms import Copy
 from finseek.core.errors import ArtifactError, InputError
 from finseek.core.progress import Progress, silent
-
-CHUNK = 16 * MiB
 
 
 @dataclass(frozen=True)
@@ -77,8 +74,8 @@ def verify_checkpoint(
     rng = np.random.default_rng(seed)
     names = [name for name in made.tensors if sample == 1 or rng.random() < sample]
     names = names or [next(iter(made.tensors))]
-    total = float(sum(made.tensors[name].nbytes for name in names))
-    hashes = _hash(made, [made.tensors[name] for name in names], total, progress)
+    tasks = {name: Task(made.tensors[name], Copy(made.tensors[name], stop=False), 1) for name in names}
+    hashes = _hash(made.folder, tasks, options.stream, 0, "verify", progress)
     if ledger is not None:
         _differ(folder, "its ledger", [n for n in names if hashes[n] != ledger.entries[n].sha256])
     if against is not None:
@@ -87,9 +84,16 @@ def verify_checkpoint(
         if ledger is not None and ledger.job["source"] != source.fingerprint:
             raise ArtifactError(f"{folder} was made from another checkpoint than {against}: their headers differ")
         _compare_headers(made, [out for step in job.steps for out in step.outs])
-        again = _convert_again(job, set(names), options.stream, total, progress)
+        tasks = {step.outs[0].name: step.task for step in job.steps if step.outs[0].name in tasks}
+        again = _hash(source.folder, tasks, options.stream, job.reserved, "convert again", progress)
         _differ(folder, f"what {against} gives", [name for name in names if hashes[name] != again[name]])
-    return Verification(len(names), len(made.tensors), int(total), ledger is not None, against is not None)
+    return Verification(
+        len(names),
+        len(made.tensors),
+        sum(made.tensors[name].nbytes for name in names),
+        ledger is not None,
+        against is not None,
+    )
 
 
 def _compare_headers(made: Checkpoint, expected: Sequence[Out]) -> None:
@@ -109,43 +113,26 @@ def _differ(folder: str | Path, what: str, names: Sequence[str]) -> None:
         raise ArtifactError(f"{folder}: the numbers of {len(names)} tensors differ from {what}: {listed}")
 
 
-def _hash(made: Checkpoint, tensors: Sequence[TensorInfo], total: float, progress: Progress) -> dict[str, str]:
-    """SHA-256 of each tensor's bytes, read through no cache where that can be had: what is hashed is what is stored."""
-    reader, into, seen = Reader(made.folder), buffer(CHUNK + 8192), 0
-    hashes = {}
-    try:
-        for info in tensors:
-            digest = hashlib.sha256()
-            for at in range(0, info.nbytes, CHUNK):
-                n = min(CHUNK, info.nbytes - at)
-                digest.update(reader.read(info.shard, info.begin + at, n, into))
-                seen += n
-                progress("verify", float(seen), total, "B")
-            hashes[info.name] = digest.hexdigest()
-    finally:
-        reader.close()
-    return hashes
-
-
-def _convert_again(
-    job: Job, names: set[str], stream: StreamOptions, total: float, progress: Progress
+def _hash(
+    folder: Path, tasks: Mapping[str, Task], stream: StreamOptions, reserved: int, label: str, progress: Progress
 ) -> dict[str, str]:
-    """SHA-256 of the tensors that a job would write."""
-    steps = [step for step in job.steps if step.outs[0].name in names]
-    buffers = size_buffers((step.task for step in steps), stream.workers, stream.memory - job.reserved)
-    reader, hashes = Reader(job.source.folder, stream.direct), {}
-    name_of = {id(step.task): step.outs[0].name for step in steps}
+    """SHA-256 of the first output of each task, by the task's name; nothing is written."""
+    buffers = size_buffers(tasks.values(), stream.workers, stream.memory - reserved)
+    total, seen = float(sum(task.source.nbytes for task in tasks.values())), 0
+    name_of = {id(task): name for name, task in tasks.items()}
+    reader, hashes = Reader(folder, stream.direct), {}
     try:
         with working(reader, stream.workers, buffers) as crew:
-            for step in steps:
-                crew.put(step.task, None, (0,) * step.task.outputs)
-            while len(hashes) < len(steps):
+            for task in tasks.values():
+                crew.put(task, None, (0,) * task.outputs)
+            while len(hashes) < len(tasks):
                 done = crew.results.get()
                 if done.error is not None:
                     raise done.error
+                seen += done.nbytes
+                progress(label, float(seen), total, "B")
                 if done.hashes is not None:
                     hashes[name_of[id(done.task)]] = done.hashes[0]
-                    progress("convert again", float(len(hashes)), float(len(steps)), "tensors")
     finally:
         reader.close()
     return hashes
