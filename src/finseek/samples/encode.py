@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from finseek.core.actions import ACTIONS, Action
 from finseek.core.errors import ArtifactError, InputError
 from finseek.samples.records import Sample
-from finseek.samples.templates import ANSWER, PROMPT, Message, Segment, Template, load_template
+from finseek.samples.templates import ANSWER, PROMPT, ChatTemplate, Message, Segment, load_template
 
 ACTION_OPENING = "<action>"
 
@@ -66,7 +66,7 @@ class Encoder:
             made.no_padding()
         # What a text spells is text: a thesis that writes <｜Assistant｜> must not end the user's turn.
         self._content.encode_special_tokens = True
-        self.template: Template = load_template(template, Path(tokenizer))
+        self.template: ChatTemplate = _template(template, Path(tokenizer))
         absent = [token for token in self.template.tokens if self._markup.token_to_id(token) is None]
         if absent:
             raise InputError(
@@ -75,7 +75,7 @@ class Encoder:
             )
         self._markup_ids: dict[str, list[int]] = {}
         self.vocab_size = int(self._markup.get_vocab_size())
-        self.end_ids = self._segment_ids(Segment(self.template.assistant[1], ANSWER, True))
+        self.end_ids = self._segment_ids(Segment(self.template.end, ANSWER, True))
 
     def token_id(self, token: str) -> int | None:
         """The id of one token, None if the vocabulary lacks it."""
@@ -150,6 +150,14 @@ class Encoder:
         if segment.text not in self._markup_ids:
             self._markup_ids[segment.text] = self._markup.encode(segment.text, add_special_tokens=False).ids
         return self._markup_ids[segment.text]
+
+
+def _template(name: str, tokenizer: Path) -> ChatTemplate:
+    if name != "tokenizer":
+        return load_template(name, tokenizer)
+    from finseek.samples.chat_template import load_chat_template
+
+    return load_chat_template(tokenizer)
 
 
 def messages_of(sample: Sample) -> list[Message]:

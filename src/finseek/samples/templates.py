@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from finseek.core.errors import InputError
 
@@ -26,6 +26,24 @@ class Message(NamedTuple):
     role: str
     content: str
     span: tuple[int, int] | None = None
+
+
+class ChatTemplate(Protocol):
+    """What an encoder asks of a template."""
+
+    @property
+    def end(self) -> str:
+        """What the model must write at the end of an answer."""
+
+    @property
+    def tokens(self) -> tuple[str, ...]:
+        """Markers that must be single tokens of the tokenizer."""
+
+    def segments(self, messages: Sequence[Message]) -> list[Segment]:
+        """The conversation in pieces whose texts, joined, are its rendering."""
+
+    def prompt(self, messages: Sequence[Message]) -> list[Segment]:
+        """The conversation up to where the assistant begins to answer."""
 
 
 class Segment(NamedTuple):
@@ -65,6 +83,11 @@ class Template:
     between: str
     tokens: tuple[str, ...]
     jinja: str
+
+    @property
+    def end(self) -> str:
+        """What the model must write at the end of an answer."""
+        return self.assistant[1]
 
     def segments(self, messages: Sequence[Message]) -> list[Segment]:
         """The conversation in pieces whose texts, joined, are its rendering."""
@@ -167,7 +190,7 @@ def load_template(name: str, tokenizer: Path) -> Template:
         InputError: no such template.
     """
     if name not in TEMPLATES:
-        raise InputError(f"prompt.template {name!r} is none of {', '.join(TEMPLATES)}: choose one")
+        raise InputError(f"prompt.template {name!r} is none of {', '.join(TEMPLATES)}, tokenizer: choose one")
     template = TEMPLATES[name]
     if template not in (ALPACA, SIMPLE):
         return template
