@@ -189,11 +189,12 @@ def valid_keys(location: Iterable[str | int]) -> Iterator[str]:
     model: type[BaseModel] | None = Config
     for step in location:
         field = model.model_fields.get(str(step)) if model else None
-        model = _model_of(field.annotation) if field else None
+        model = nested_model(field.annotation) if field else None
     yield from model.model_fields if model else ()
 
 
-def _model_of(annotation: Any) -> type[BaseModel] | None:
+def nested_model(annotation: Any) -> type[BaseModel] | None:
+    """The options class that a field holds, if it holds one."""
     for candidate in (annotation, *getattr(annotation, "__args__", ())):
         if isinstance(candidate, type) and issubclass(candidate, BaseModel):
             return candidate
@@ -202,7 +203,7 @@ def _model_of(annotation: Any) -> type[BaseModel] | None:
 
 def _all_keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
     for name, field in model.model_fields.items():
-        inner = _model_of(field.annotation)
+        inner = nested_model(field.annotation)
         if inner:
             yield from _all_keys(inner, f"{prefix}{name}.")
         else:

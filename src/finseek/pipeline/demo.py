@@ -32,9 +32,9 @@ def prepare(out: Path, *, seed: int = 0, alpha: float | None = None, assignments
     from finseek.theses.synthetic import bayes_accuracy, generate_theses, write_theses_xml
 
     prices, planted = generate_prices(seed, n_tickers=N_TICKERS, n_sessions=N_SESSIONS, alpha=alpha)
-    shown = snapshots(prices).features
-    quoted: tuple[str, ...] = ("ret1", "ret5", "rsi14")
-    written = generate_theses(planted.signal, prices.sessions, prices.tickers, seed=seed, numbers={name: shown[name] for name in quoted})
+    features = snapshots(prices).features
+    quoted = {str(name): features[name] for name in ("ret1", "ret5", "rsi14")}
+    written = generate_theses(planted.signal, prices.sessions, prices.tickers, seed=seed, numbers=quoted)
     inputs = out / "demo-inputs"
     write_prices(prices, inputs / "prices.parquet")
     write_theses_xml(written.theses, inputs / "theses")
