@@ -21,7 +21,7 @@ ENVIRONMENT = {
     "TEST_START_DATE": "split.test_start",
     "VALIDATION_DAYS": "split.validation_days",
     "USE_WANDB": "tracking.wandb",
-    "WANDB_PROJECT": "tracking.wandb_project",
+    "WANDB_PROJECT": "tracking.project",
 }
 SECRETS = ("EODHD_API_KEY", "WANDB_API_KEY", "OPENAI_API_KEY")
 

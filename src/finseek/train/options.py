@@ -112,6 +112,13 @@ class ParallelOptions(Options):
 class TrackingOptions(Options):
     """Where the training curves go besides train_log.jsonl."""
 
-    backends: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = Field((), description="Trackers to feed.")
+    tensorboard: bool = Field(False, description="Write TensorBoard records into the run folder.")
+    wandb: bool = Field(False, description="Send the curves to Weights & Biases.")
+    mlflow: bool = Field(False, description="Send the curves to MLflow.")
     project: str = Field("finseek", min_length=1, description="Project or experiment name there.")
     offline: bool = Field(True, description="Keep Weights & Biases and MLflow records in the run folder alone.")
+
+    @property
+    def backends(self) -> tuple[str, ...]:
+        """Names of the trackers that are on."""
+        return tuple(name for name in ("tensorboard", "wandb", "mlflow") if getattr(self, name))

@@ -43,7 +43,7 @@ def _tensorboard(options: TrackingOptions, folder: Path, run_name: str, config: 
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ModuleNotFoundError as missing:
-        raise MissingPart("tensorboard", "tracking", "tracking.backends tensorboard") from missing
+        raise MissingPart("tensorboard", "tracking", "tracking.tensorboard") from missing
     writer = SummaryWriter(str(folder / "tensorboard" / run_name))
     writer.add_text("config", f"    {dict(config)}")
 
@@ -62,7 +62,7 @@ def _wandb(options: TrackingOptions, folder: Path, run_name: str, config: Mappin
     try:
         import wandb
     except ModuleNotFoundError as missing:
-        raise MissingPart("wandb", "tracking", "tracking.backends wandb") from missing
+        raise MissingPart("wandb", "tracking", "tracking.wandb") from missing
     folder.mkdir(parents=True, exist_ok=True)
     run = wandb.init(
         project=options.project,
@@ -85,7 +85,7 @@ def _mlflow(options: TrackingOptions, folder: Path, run_name: str, config: Mappi
     try:
         from mlflow import MlflowClient
     except ModuleNotFoundError as missing:
-        raise MissingPart("mlflow", "tracking", "tracking.backends mlflow") from missing
+        raise MissingPart("mlflow", "tracking", "tracking.mlflow") from missing
     with _mlflow_file_store(options.offline):
         client = MlflowClient(tracking_uri=(folder / "mlruns").resolve().as_uri() if options.offline else None)
         known = client.get_experiment_by_name(options.project)

@@ -6,7 +6,15 @@ from pathlib import Path
 import pytest
 
 from finseek.core.errors import ConfigError
-from finseek.pipeline.overrides import Override, apply_overrides, from_arguments, from_environment, read_dotenv
+from finseek.pipeline.config import Config, valid_keys
+from finseek.pipeline.overrides import (
+    ENVIRONMENT,
+    Override,
+    apply_overrides,
+    from_arguments,
+    from_environment,
+    read_dotenv,
+)
 
 
 def test_dotenv_understands_comments_quotes_and_export(tmp_path: Path) -> None:
@@ -22,6 +30,13 @@ def test_a_bad_line_of_dotenv_is_named_and_never_quoted(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="line 2") as error:
         read_dotenv(path)
     assert "secret" not in str(error.value)
+
+
+@pytest.mark.parametrize("key", ENVIRONMENT.values())
+def test_every_variable_stands_for_a_key_that_exists(key: str) -> None:
+    section, leaf = key.split(".")
+    assert section in Config.model_fields
+    assert leaf in valid_keys([section])
 
 
 def test_environment_overrides_keys_with_typed_values() -> None:

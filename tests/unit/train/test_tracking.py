@@ -17,7 +17,7 @@ from finseek.train.tracking import trackers
 def test_all_three_receive_the_curves_of_a_run(make_job):
     job = replace(
         make_job(max_steps=6, log_every_n_steps=2),
-        tracking=TrackingOptions(backends=("tensorboard", "wandb", "mlflow"), project="curves"),
+        tracking=TrackingOptions(tensorboard=True, wandb=True, mlflow=True, project="curves"),
     )
     load_engine("lightning").run(job)
     losses = [json.loads(line)["loss"] for line in (job.output / "train_log.jsonl").read_text().splitlines()]
@@ -48,6 +48,6 @@ def test_a_missing_tracker_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "meta_path", [Absent(), *sys.meta_path])
     with (
         pytest.raises(MissingPart, match=r"finseek\[tracking\]"),
-        trackers(TrackingOptions(backends=("wandb",)), tmp_path, "run", {}),
+        trackers(TrackingOptions(wandb=True), tmp_path, "run", {}),
     ):
         pass
