@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -99,8 +99,7 @@ def run(
     config = loaded.config
     paths = RunPaths(config.run.output_dir / config.run.name)
     chosen = select_stages(first, last, skip)
-    for stage in chosen:
-        stage.check(config)
+    _check(chosen, config)
     with held(paths.lock):
         remove_partials(paths.root)
         state = cache.RunState(paths.state)
@@ -122,8 +121,9 @@ def plan_run(loaded: LoadedConfig, *, first: str | None, last: str | None, skip:
     state = cache.RunState(paths.state)
     plan = []
     stale: set[str] = set()
-    for stage in select_stages(first, last, skip):
-        stage.check(config)
+    chosen = select_stages(first, last, skip)
+    _check(chosen, config)
+    for stage in chosen:
         reason = stage.absent(config)
         if reason:
             plan.append(StageOutcome(stage.name, "left out", {}, 0.0, reason))
@@ -133,6 +133,14 @@ def plan_run(loaded: LoadedConfig, *, first: str | None, last: str | None, skip:
             stale.add(stage.name)
         plan.append(StageOutcome(stage.name, "would run" if stage.name in stale else "unchanged", {}, 0.0))
     return plan
+
+
+def _check(chosen: Iterable[Stage], config: Config) -> None:
+    """Refuse before any work what a chosen stage would refuse later: its part of the config, a missing source."""
+    for stage in chosen:
+        if not stage.absent(config):
+            stage.check(config)
+            external_inputs(stage, config)
 
 
 def _inputs(stage: Stage, config: Config, state: cache.RunState) -> dict[str, str]:
