@@ -115,7 +115,7 @@ def read_scales(checkpoint: Checkpoint, quantization: Quantization) -> dict[str,
             for weight, scale in pairs:
                 raw = os.pread(descriptor, scale.nbytes, scale.begin)
                 target = BY_HEADER[scale.dtype]
-                values = to_float32(np.frombuffer(raw, target.bits), target).reshape(scale.shape)
+                values = to_float32(np.frombuffer(bytearray(raw), target.bits), target).reshape(scale.shape)
                 if not (np.isfinite(values) & (values >= 0)).all():
                     place = [int(n) for n in np.argwhere(~(np.isfinite(values) & (values >= 0)))[0]]
                     raise InputError(
