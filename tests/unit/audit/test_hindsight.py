@@ -69,12 +69,9 @@ def test_months_and_what_is_no_date() -> None:
 def test_200_planted_violations(prices: Prices) -> None:
     rng = random.Random(3)
     place = int(prices.sessions.index([DAY])[0])
-    known = {
-        round(float(v), 2) for a in (prices.open, prices.high, prices.low, prices.close) for v in a[: place + 1, 0]
-    }
-    adjusted = prices.adjusted_close / prices.close
-    known |= {round(float(v), 2) for a in (prices.open, prices.high, prices.low, prices.close)
-              for v in (a * adjusted)[: place + 1, 0]}  # fmt: skip
+    raw = [prices.open, prices.high, prices.low, prices.close]
+    tables = raw + [table * prices.adjusted_close / prices.close for table in raw]
+    known = {round(float(value), 2) for table in tables for value in table[: place + 1, 0]}
     planted = []
     for n in range(200):
         if n % 2:
@@ -87,7 +84,7 @@ def test_200_planted_violations(prices: Prices) -> None:
                 price = round(float(table[place + rng.randint(1, 60), 0]), 2)
             planted.append(rng.choice(QUOTES).format(price))
     findings = lint_hindsight([make(text) for text in planted], prices)
-    assert len({id(f) for f in findings}) >= 200
+    assert len(findings) >= 200
     for n, text in enumerate(planted):
         assert lint_hindsight([make(text)], prices), (n, text)
 
