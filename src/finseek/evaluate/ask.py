@@ -20,25 +20,34 @@ from finseek.samples import Sample
 
 def load_backend(
     options: EvaluateOptions,
-    checkpoint: Path,
+    checkpoint: Path | None,
     order: Sequence[str] = ("action", "reasoning", "support"),
     seed: int = 0,
     template: str = "deepseek",
+    *,
+    api_key: str | None = None,
 ) -> Backend:
     """The back end that the options name.
 
     Args:
         options: the evaluate section.
-        checkpoint: folder of the model in the Hugging Face layout, with its tokenizer.
+        checkpoint: folder of the model in the Hugging Face layout, with its tokenizer; the openai back end has none.
         order: order of the elements in an answer; what stands before the action is generated first.
         seed: of the sampling at temperatures above zero.
         template: chat template, as in the prompt options.
+        api_key: of the server of the openai back end.
 
     Raises:
         InputError: an order without the action, or a checkpoint that is none.
     """
     if "action" not in order:
         raise InputError(f"the answer's order {list(order)} lacks the action: add it")
+    if options.backend == "openai":
+        from finseek.evaluate.backends.openai import OpenAIBackend
+
+        return OpenAIBackend(options, api_key, seed)
+    if checkpoint is None:
+        raise InputError(f"the {options.backend} back end needs the folder of a checkpoint: name one")
     if options.backend == "huggingface":
         from finseek.evaluate.backends.huggingface import HuggingFaceBackend
 

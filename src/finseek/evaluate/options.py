@@ -11,6 +11,20 @@ from finseek.core.options import Options
 Horizon = Annotated[int, Field(ge=1, le=252)]
 
 
+class ServerOptions(Options):
+    """A server of the openai back end; its key comes from the environment (OPENAI_API_KEY), never from a config."""
+
+    base_url: str | None = Field(default=None, description="address up to and including /v1")
+    model: str | None = Field(default=None, description="name of the model on the server")
+    concurrency: int = Field(default=64, ge=1, le=1024, description="requests in flight")
+    timeout_seconds: float = Field(default=120.0, gt=0, description="longest silence of the server")
+    max_attempts: int = Field(default=8, ge=1, le=100, description="tries of one request")
+    pause_seconds: float = Field(default=0.5, ge=0, le=60, description="pause after a failure; it doubles each time")
+    requests_per_minute: int | None = Field(default=None, ge=1, description="rate limit; none by default")
+    input_price: float = Field(default=0.0, ge=0, description="price of a million prompt tokens, for the cost count")
+    output_price: float = Field(default=0.0, ge=0, description="price of a million generated tokens")
+
+
 class EvaluateOptions(Options):
     """How a model is asked, and how its answers are scored."""
 
@@ -31,3 +45,4 @@ class EvaluateOptions(Options):
     bootstrap_resamples: int = Field(default=10_000, ge=100, le=1_000_000, description="resamples of the sessions")
     mean_block: float = Field(default=5.0, ge=1, le=1000, description="mean block of the bootstrap, in sessions")
     level: float = Field(default=0.95, gt=0.5, lt=1, description="nominal coverage of every interval")
+    openai: ServerOptions = Field(default_factory=ServerOptions, description="the server of the openai back end")

@@ -18,11 +18,13 @@ class Answer(msgspec.Struct, frozen=True):
         log_p: in score mode the summed log-probability of each complete action string and its closing tag, in
             the order of ACTIONS; None where the free text before the action never reached the action's tag.
         tokens: generated tokens, where known.
+        prompt_tokens: tokens of the prompt, where a server counts them.
     """
 
     text: str
     log_p: tuple[float, ...] | None = None
     tokens: int | None = None
+    prompt_tokens: int | None = None
 
 
 class Backend(Protocol):
