@@ -310,7 +310,7 @@ def account(prices, signals, options, monday=None, actions=None):
             if costs.impact:
                 ready = ready and market.volatility(t, day - 1) is not None
             if ready:
-                delta[t] = w * total - h[t]
+                delta[t] = w * max(total, ZERO) - h[t]
                 ordered.append(t)
         delta = limited(market, day, delta, h, total, ordered, options)
         spent = {t: x + sum(cost_of(market, t, day, x, options)) for t, x in delta.items()}

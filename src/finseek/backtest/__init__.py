@@ -3,7 +3,7 @@
 from finseek.backtest.options import BacktestOptions
 from finseek.backtest.run import BacktestResult, exposure_matched_excess, run_backtest, write_result
 from finseek.backtest.signals import Signal, read_signals, signal_tickers
-from finseek.backtest.sweep import SweepResult, sweep
+from finseek.backtest.sweep import SweepResult, sweep, write_sweep
 
 __all__ = [
     "BacktestOptions",
@@ -16,4 +16,5 @@ __all__ = [
     "signal_tickers",
     "sweep",
     "write_result",
+    "write_sweep",
 ]

@@ -75,6 +75,6 @@ def exposure_matched_excess(account: Account, tape: Tape) -> Floats:
     since = tape.after[1:].mean(axis=1) - 1.0
     net_close = account.held.sum(axis=-1)[:-1]
     net_filled = (account.before + account.traded).sum(axis=-1)[1:]
-    matched = (net_close * up_to + net_filled * since) / account.equity[:-1]
-    excess: Floats = np.diff(account.equity) / account.equity[:-1] - matched
+    base = np.where(account.equity[:-1] > 0, account.equity[:-1], np.inf)
+    excess: Floats = (np.diff(account.equity) - net_close * up_to - net_filled * since) / base
     return excess

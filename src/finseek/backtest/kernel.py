@@ -69,7 +69,7 @@ def plain_account(
         w = weights[..., k - 1, :]
         h *= tape.before[k]
         E = cash + h.sum(axis=-1)
-        delta = w * E[..., None] - h
+        delta = w * np.maximum(E, 0.0)[..., None] - h
         if gaps[..., k - 1].any():
             delta[~tape.tradable[k] | np.isnan(w)] = 0.0
         net, gross = delta.sum(axis=-1), np.abs(delta).sum(axis=-1)
@@ -136,7 +136,7 @@ def _compiled() -> Callable[..., Any]:
                 for i in range(names):
                     h[i] *= abs(masked[k, i])
                     held += h[i]
-                E = cash + held
+                E = max(cash + held, 0.0)
                 bought, sold = 0.0, 0.0
                 for i in range(names):
                     target = book[k - 1, i]

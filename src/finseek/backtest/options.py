@@ -149,6 +149,11 @@ class BacktestOptions(Options):
             raise ConfigError(
                 "backtest.dividends: cash and backtest.actions_file need each other: adjusted prices hold them"
             )
+        if self.slippage + self.costs.half_spread >= 1:
+            raise ConfigError(
+                f"backtest.slippage {self.slippage:g} and backtest.costs.half_spread {self.costs.half_spread:g} "
+                "together must be below 1"
+            )
         if self.limits.max_sector is not None and not self.limits.sectors:
             raise ConfigError("backtest.limits.max_sector needs backtest.limits.sectors, the sector of each ticker")
         if self.holding_period is not None and self.rebalance != "daily":

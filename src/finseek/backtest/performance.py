@@ -203,15 +203,20 @@ def curve_metrics(equity: Floats, risk_free: float = 0.0) -> dict[str, Any]:
     }
 
 
+def _over(money: Floats, equity: Floats) -> Floats:
+    """Money as a fraction of equity; 0 where there is no equity left."""
+    return np.where(equity > 0, money / np.where(equity > 0, equity, 1.0), 0.0)
+
+
 def turnover(account: Account) -> Floats:
     """Money bought and sold (both sides, at quoted prices) over the equity at the open, by row: (T+1,)."""
-    share: Floats = np.abs(account.traded).sum(axis=-1) / account.equity_at_open
-    return share
+    return _over(np.abs(account.traded).sum(axis=-1), account.equity_at_open)
 
 
 def exposure(account: Account) -> tuple[Floats, Floats]:
     """Gross and net holdings over equity at each close: two arrays (T+1,)."""
-    return np.abs(account.held).sum(axis=-1) / account.equity, account.held.sum(axis=-1) / account.equity
+    gross, net = np.abs(account.held).sum(axis=-1), account.held.sum(axis=-1)
+    return _over(gross, account.equity), _over(net, account.equity)
 
 
 def account_metrics(account: Account, risk_free: float = 0.0) -> dict[str, Any]:

@@ -114,11 +114,12 @@ def signal_grid(signals: Sequence[Signal], sessions: Sessions, tickers: Sequence
         _check(signal, known)
     if len({signal.weight is None for signal in signals if signal.weight is not None or signal.action is not None}) > 1:
         raise InputError("some signals give an action and others a weight: give all of them the same way")
-    rows = sessions.index(as_days([s.as_of_date for s in signals]))
+    days = as_days([s.as_of_date for s in signals])
+    rows = sessions.index(days)
     columns = np.array([known[s.ticker] for s in signals])
     _check_order(signals, columns)
     last = sessions.dates[-1]
-    beyond = np.array([np.datetime64(s.as_of_date, "D") >= last for s in signals])
+    beyond = days >= last
     stray = np.flatnonzero((rows < 0) & ~beyond)
     if stray.size:
         bad = signals[stray[0]]

@@ -11,7 +11,8 @@ slippage and f the commission, the fills of row k do
     h = h + delta
 
 and its close h = h · close(k) / fill(k), equity = cash + sum(h). A weight of NaN places no order. Dividends, borrow
-fees and interest of the night before enter cash ahead of E; limits shrink delta; costs may be more than linear.
+fees and interest of the night before enter cash ahead of E; limits shrink delta; costs may be more than linear. An
+account whose E is not above 0 has lost everything: its targets are 0.
 """
 
 from __future__ import annotations
@@ -100,7 +101,7 @@ class _Book:
         """Trade towards the weights w (B, N); return (E, wanted, delta, slippage, commission)."""
         h, cash = self.h, self.cash
         E = cash + h.sum(axis=-1)
-        wanted = np.where(np.isnan(w), 0.0, w * E[..., None] - h)
+        wanted = np.where(np.isnan(w), 0.0, w * np.maximum(E, 0.0)[..., None] - h)
         delta = np.where(self.tradable[k], wanted, 0.0)
         if why is not None:
             why[(delta != wanted)] = 1
@@ -170,7 +171,7 @@ def _plain(weights: Floats, tape: Tape, options: BacktestOptions) -> Account:
     ordered = np.zeros(shape, dtype=bool)
     ordered[1:] = ~np.isnan(weights)
     wanted = np.zeros(shape)
-    wanted[1:] = np.where(ordered[1:], weights * equity_at_open[1:, None] - before[1:], 0.0)
+    wanted[1:] = np.where(ordered[1:], weights * np.maximum(equity_at_open[1:, None], 0.0) - before[1:], 0.0)
     s, f = rates(options)
     size = np.abs(traded)
     reason = np.where(np.abs(traded - wanted) > 1e-12 * np.abs(wanted), 2, 0).astype(np.int8)

@@ -9,6 +9,7 @@ import itertools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from finseek.backtest.signals import Signal, SignalGrid, signal_grid
 from finseek.backtest.simulate import simulate_equity
 from finseek.backtest.tape import Tape
 from finseek.backtest.targets import target_weights
+from finseek.core import artifacts
 from finseek.core.errors import ConfigError
 from finseek.core.progress import Progress, silent
 from finseek.core.sessions import Dates
@@ -34,6 +36,10 @@ _WORTH_COMPILING = 50_000_000  # cells: below, NumPy is done before Numba has co
 _BATCH_CELLS = 20_000_000
 _OF_TAPE = ("execution", "dividends", "actions_file", "delisting_loss", "volatility_window")
 _OF_ACCOUNT = (
+    "costs",
+    "limits",
+    "fractional",
+    "no_trade_band",
     "capital",
     "transaction_cost",
     "slippage",
@@ -111,6 +117,16 @@ def sweep(
     return SweepResult(points, tuple(chosen), dates, returns, pl.DataFrame(lines, infer_schema_length=None))
 
 
+def write_sweep(result: SweepResult, folder: Path) -> None:
+    """Write sweep.csv, a line a point with its keys and measures, and returns.csv, a line a session.
+
+    The columns of returns.csv beside ``date`` are the points, numbered from 0 as the lines of sweep.csv.
+    """
+    returns = pl.DataFrame({"date": result.dates, **{str(p): column for p, column in enumerate(result.returns.T)}})
+    artifacts.write_text(folder / "sweep.csv", result.metrics.write_csv())
+    artifacts.write_text(folder / "returns.csv", returns.write_csv())
+
+
 def _cell(value: Any) -> Any:
     return value if isinstance(value, str | int | float | bool | None) else json.dumps(value, sort_keys=True)
 
@@ -163,11 +179,19 @@ def sweep_equity(
         for p, curve in _plain_equity(grid, tape, options, fast):
             equity[p] = curve
         done += len(fast)
+        weights, key = np.empty(0), ""
         for p in sorted(set(members) - set(fast)):
-            equity[p] = simulate_equity(target_weights(grid, tape, options[p]), tape, options[p])
+            if (wanted := _book_key(options[p])) != key:
+                weights, key = target_weights(grid, tape, options[p]), wanted
+            equity[p] = simulate_equity(weights, tape, options[p])
             done += 1
             progress("sweep", done, len(options), "points")
     return equity
+
+
+def _book_key(options: BacktestOptions) -> str:
+    """Equal for options that make the same weights of the same signals and tape."""
+    return options.model_dump_json(exclude=set(_OF_ACCOUNT))
 
 
 def _plain_equity(
@@ -176,7 +200,7 @@ def _plain_equity(
     """Equity of points that the compiled kernel can do, a few weight matrices at a time."""
     books: dict[str, list[int]] = {}
     for p in members:
-        books.setdefault(options[p].model_dump_json(exclude=set(_OF_ACCOUNT) | {"costs"}), []).append(p)
+        books.setdefault(_book_key(options[p]), []).append(p)
     at_once = max(1, _BATCH_CELLS // grid.rank.size)
     found: list[tuple[int, Floats]] = []
     groups = list(books.values())

@@ -12,6 +12,7 @@ from finseek.backtest import BacktestOptions, Signal, exposure_matched_excess, l
 from finseek.core.actions import ACTIONS
 
 WORDS = [str(action) for action in ACTIONS]
+FREE = {"transaction_cost": 0.0, "slippage": 0.0, "nulls": 0}
 LEVERED = {"shorts": True, "allow_leverage": True}
 
 
@@ -150,3 +151,15 @@ def test_metrics_of_nothing_are_null(walk, everywhere, tmp_path):
     write_result(result, tmp_path)
     found = result.metrics["performance"]
     assert [found[name] for name in ("sharpe", "sortino", "calmar", "hit_rate_days", "volatility")] == [None] * 5
+
+
+def test_a_ruined_account_closes_its_position_and_stays(table, signal, tmp_path):
+    """Five times the equity in a name that falls by 30 %: equity -50 % of the capital, and nothing more happens."""
+    prices = table(np.array([[10.0], [10.0], [7.0], [8.0], [4.0]]), np.array([[10.0], [7.0], [7.0], [8.0], [4.0]]))
+    signals = [signal("A", k, weight=5.0) for k in range(4)]
+    result = run_backtest(signals, prices, BacktestOptions(**FREE, allow_leverage=True))
+    assert result.account.equity.tolist() == pytest.approx([100_000.0] + [-50_000.0] * 4)
+    assert result.account.held[2:].tolist() == [[0.0]] * 3
+    write_result(result, tmp_path)
+    assert result.metrics["performance"]["annual_return"] is None
+    assert result.metrics["performance"]["total_return"] == pytest.approx(-1.5)

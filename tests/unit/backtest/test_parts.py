@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import sys
 from datetime import date
+from importlib.util import find_spec
 
 import numpy as np
 import polars as pl
 import pytest
 from pydantic import ValidationError
 
-from finseek.backtest import BacktestOptions, Signal, benchmarks, performance, run_backtest, sweep
+from finseek.backtest import BacktestOptions, Signal, benchmarks, performance, run_backtest, sweep, write_sweep
 from finseek.backtest.corporate import read_actions
 from finseek.backtest.options import LimitOptions
 from finseek.backtest.positions import staggered, thin_out
@@ -28,6 +30,7 @@ QUIET = BacktestOptions(nulls=0)
         ({"action_map": {**{a.value: a.direction for a in ACTIONS}, "HOLD": 1}}, "HOLD must be 0"),
         ({"action_map": {**{a.value: a.direction for a in ACTIONS}, "STRONG_BUY": 2}}, "directions are -1, 0 and 1"),
         ({"dividends": "cash"}, "need each other"),
+        ({"slippage": 0.6, "costs": {"half_spread": 0.5}}, "together must be below 1"),
         ({"limits": {"max_sector": 0.2}}, "needs backtest.limits.sectors"),
         ({"holding_period": 5, "rebalance": "weekly"}, "renews a book daily"),
         ({"sizing_strategy": "equal_wieght"}, "equal_weight"),
@@ -159,7 +162,7 @@ def test_smallest_detectable_sharpe_of_77_sessions():
     assert performance.smallest_detectable_sharpe(77) == pytest.approx(3.546, abs=0.01)
 
 
-def test_sweep_makes_every_combination_and_a_heat_map(walk, everywhere):
+def test_sweep_makes_every_combination_and_a_heat_map(walk, everywhere, tmp_path):
     prices = walk(30, 3)
     found = sweep(
         everywhere(prices, WORDS), prices, QUIET, {"slippage": [0.0, 0.01], "limits.max_gross": [0.2, 0.5, None]}
@@ -169,6 +172,11 @@ def test_sweep_makes_every_combination_and_a_heat_map(walk, everywhere):
     heat = found.heat_map("slippage", "limits.max_gross", "total_return")
     assert heat.shape == (3, 3)
     assert found.options[0].limits.max_gross == 0.2
+    write_sweep(found, tmp_path)
+    assert pl.read_csv(tmp_path / "sweep.csv").height == 6
+    returns = pl.read_csv(tmp_path / "returns.csv")
+    assert returns.shape == (29, 7)
+    assert np.array_equal(returns.select(pl.exclude("date")).to_numpy(), found.returns)
     with pytest.raises(ConfigError, match="no column of the sweep"):
         found.heat_map("slippage", "limits.max_net")
 
@@ -278,3 +286,21 @@ def test_an_account_that_did_nothing_has_no_sharpe_interval(walk, everywhere):
     found = run_backtest(everywhere(prices, "HOLD"), prices, QUIET).metrics["intervals"]
     assert found["sharpe"] == {"value": None, "low": None, "high": None, "p_value": None}
     assert found["return_annual"]["high"] == 0.0
+
+
+@pytest.mark.skipif(find_spec("numba") is None, reason="the part [speed] is not installed")
+def test_sweep_on_the_compiled_kernel_gives_the_same(walk, everywhere, monkeypatch):
+    """Points that the plain kernel cannot do stay with the other."""
+    prices = walk(30, 3)
+    grid = {
+        "slippage": [0.0, 0.01],
+        "hold": ["flat", "keep"],
+        "limits.max_gross": [0.2, None],
+        "allow_leverage": [True],
+    }
+    slow = sweep(everywhere(prices, WORDS), prices, QUIET, grid)
+    monkeypatch.setattr(sys.modules["finseek.backtest.sweep"], "_WORTH_COMPILING", 0)
+    monkeypatch.setattr(sys.modules["finseek.backtest.sweep"], "_BATCH_CELLS", 1)
+    fast = sweep(everywhere(prices, WORDS), prices, QUIET, grid)
+    assert np.allclose(fast.returns, slow.returns, rtol=0, atol=1e-13)
+    assert not np.array_equal(fast.returns, slow.returns)
