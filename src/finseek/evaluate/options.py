@@ -45,4 +45,14 @@ class EvaluateOptions(Options):
     bootstrap_resamples: int = Field(default=10_000, ge=100, le=1_000_000, description="resamples of the sessions")
     mean_block: float = Field(default=5.0, ge=1, le=1000, description="mean block of the bootstrap, in sessions")
     level: float = Field(default=0.95, gt=0.5, lt=1, description="nominal coverage of every interval")
+    baselines: tuple[
+        Literal["majority", "persistence", "random", "momentum", "reversal", "logistic", "gradient_boosting"], ...
+    ] = Field(
+        default=("majority", "persistence", "random", "momentum", "reversal", "logistic", "gradient_boosting"),
+        description="predictors that the model is compared with, on the same rows and information",
+    )
+    lock_test: bool = Field(
+        default=False, description="refuse a second look at a test split without a stated reason, which is recorded"
+    )
+    reason: str | None = Field(default=None, description="why a locked test split is looked at again")
     openai: ServerOptions = Field(default_factory=ServerOptions, description="the server of the openai back end")
