@@ -44,7 +44,17 @@ def read_price_table(source: Path, options: PricesOptions | None = None) -> pl.D
     Raises:
         InputError: as ``load_prices``.
     """
-    options = options or PricesOptions()
+    table = read_rows(source, options or PricesOptions())
+    check_rows(table, str(source))
+    return table.sort("ticker", "date")
+
+
+def read_rows(source: Path, options: PricesOptions) -> pl.DataFrame:
+    """The rows of a price table as they are: typed, within the days of the options, unchecked otherwise.
+
+    Raises:
+        InputError: missing file or column, a text where a number or date belongs, or no row.
+    """
     table = _typed(_named(_read(source), source, options), source, options)
     if options.start:
         table = table.filter(pl.col("date") >= options.start)
@@ -53,8 +63,7 @@ def read_price_table(source: Path, options: PricesOptions | None = None) -> pl.D
     table = table.filter(pl.any_horizontal(pl.col(PRICE_COLUMNS).is_not_null()))
     if table.is_empty():
         raise InputError(f"{source} holds no prices{_range(options)}: give a table with rows")
-    check_rows(table, str(source))
-    return table.sort("ticker", "date")
+    return table
 
 
 def _range(options: PricesOptions) -> str:
