@@ -17,9 +17,11 @@ from numpy.typing import NDArray
 from finseek.backtest.tables import read_table, to_date
 from finseek.core.actions import ACTIONS, Action, parse_action
 from finseek.core.errors import InputError
-from finseek.core.sessions import Sessions, as_days
+from finseek.core.sessions import Dates, Sessions, as_days
 
+Floats = NDArray[np.float64]
 NO_SIGNAL = -128
+_RANK = {action: action.rank for action in ACTIONS}
 _PROBABILITIES = tuple(f"p_{action.lower()}" for action in ACTIONS)
 
 
@@ -57,8 +59,8 @@ class SignalGrid:
 
     first: int
     rank: NDArray[np.int8]
-    weight: NDArray[np.float64]
-    probabilities: NDArray[np.float64] | None
+    weight: Floats
+    probabilities: Floats | None
     unexecuted: tuple[Signal, ...]
     without_opinion: int
 
@@ -82,83 +84,105 @@ class SignalGrid:
         return SignalGrid(first, rank, weight, probabilities, self.unexecuted, self.without_opinion)
 
 
-def _check(signal: Signal, known: dict[str, int]) -> None:
-    where = f"signal of {signal.ticker} as of {signal.as_of_date}"
-    if signal.ticker not in known:
-        near = get_close_matches(signal.ticker, known, 1)
-        hint = f"did you mean {near[0]}?" if near else "add its prices or drop its signals"
-        raise InputError(f"{where}: the price table has no ticker {signal.ticker!r}: {hint}")
-    if signal.action is not None and not isinstance(signal.action, Action):
-        raise InputError(
-            f"{where}: action {signal.action!r} is a {type(signal.action).__name__}: use core.actions.Action"
-        )
-    if signal.weight is not None:
-        if signal.action is not None:
-            raise InputError(f"{where} has both an action and a weight: give one of them")
-        if not math.isfinite(signal.weight):
-            raise InputError(f"{where}: weight {signal.weight} is not a finite number: leave it out for no signal")
-
-
 def signal_grid(signals: Sequence[Signal], sessions: Sessions, tickers: Sequence[str]) -> SignalGrid:
     """Place signals on the grid of sessions and tickers.
 
     Raises:
         InputError: no signals; none that can be executed; an unknown ticker; a date that is no session; two signals
             for one ticker and date; dates of a ticker out of order; a weight that is not finite; actions mixed with
-            weights.
+            weights; probabilities that are not five numbers of 0 or more with sum 1.
     """
     if not signals:
         raise InputError("there is no signal to trade: the list or file of signals is empty")
-    known = {ticker: column for column, ticker in enumerate(tickers)}
-    for signal in signals:
-        _check(signal, known)
-    if len({signal.weight is None for signal in signals if signal.weight is not None or signal.action is not None}) > 1:
-        raise InputError("some signals give an action and others a weight: give all of them the same way")
+    columns = _columns_of(signals, tickers)
+    code, given = _opinions(signals)
     days = as_days([s.as_of_date for s in signals])
-    rows = sessions.index(days)
-    columns = np.array([known[s.ticker] for s in signals])
-    _check_order(signals, columns)
-    last = sessions.dates[-1]
+    _check_order(signals, columns, days)
+    rows, last = sessions.index(days), sessions.dates[-1]
     beyond = days >= last
     stray = np.flatnonzero((rows < 0) & ~beyond)
     if stray.size:
-        bad = signals[stray[0]]
         raise InputError(
-            f"signal of {bad.ticker} as of {bad.as_of_date}: that day is no session of the price table "
+            f"{_name(signals[stray[0]])}: that day is no session of the price table "
             f"({sessions.dates[0]} to {last}): date it to the session whose close it knows"
         )
-    unexecuted = tuple(s for s, late in zip(signals, beyond, strict=True) if late)
     if beyond.all():
         raise InputError(f"no signal can be executed: all are dated {last} or later, the last session of the prices")
-    first = int(rows[~beyond].min())
-    shape = (int(rows[~beyond].max()) - first + 1, len(tickers))
-    rank = np.full(shape, NO_SIGNAL, dtype=np.int8)
-    weight = np.full(shape, np.nan)
-    probable = any(s.probabilities is not None for s in signals)
-    probabilities = np.full((*shape, len(ACTIONS)), np.nan) if probable else None
-    for signal, row, column, late in zip(signals, rows - first, columns, beyond, strict=True):
-        if late:
-            continue
-        if signal.action is not None:
-            rank[row, column] = signal.action.rank
-        if signal.weight is not None:
-            weight[row, column] = signal.weight
-        if probabilities is not None and signal.probabilities is not None:
-            probabilities[row, column] = signal.probabilities
-    silent = sum(s.action is None and s.weight is None for s, late in zip(signals, beyond, strict=True) if not late)
-    return SignalGrid(first, rank, weight, probabilities, unexecuted, silent)
+    on_grid = np.flatnonzero(~beyond)
+    first = int(rows[on_grid].min())
+    shape = (int(rows[on_grid].max()) - first + 1, len(tickers))
+    cells = rows[on_grid] - first, columns[on_grid]
+    rank, weight = np.full(shape, NO_SIGNAL, dtype=np.int8), np.full(shape, np.nan)
+    rank[cells], weight[cells] = code[on_grid], given[on_grid]
+    probabilities = None
+    if any(s.probabilities is not None for s in signals):
+        probabilities = np.full((*shape, len(ACTIONS)), np.nan)
+        probabilities[cells] = _probabilities_of(signals)[on_grid]
+    silent = (code == NO_SIGNAL) & np.isnan(given)
+    unexecuted = tuple(signals[k] for k in np.flatnonzero(beyond).tolist())
+    return SignalGrid(first, rank, weight, probabilities, unexecuted, int(silent[on_grid].sum()))
 
 
-def _check_order(signals: Sequence[Signal], columns: NDArray[np.int64]) -> None:
-    latest: dict[int, date] = {}
-    for signal, column in zip(signals, columns.tolist(), strict=True):
-        before = latest.get(column)
-        where = f"signal of {signal.ticker} as of {signal.as_of_date}"
-        if before is not None and signal.as_of_date == before:
-            raise InputError(f"{where} appears twice: keep one signal for a ticker and date")
-        if before is not None and signal.as_of_date < before:
-            raise InputError(f"{where} comes after one of {before}: sort the signals of a ticker by date")
-        latest[column] = signal.as_of_date
+def _name(signal: Signal) -> str:
+    return f"signal of {signal.ticker} as of {signal.as_of_date}"
+
+
+def _columns_of(signals: Sequence[Signal], tickers: Sequence[str]) -> NDArray[np.int64]:
+    known = {ticker: column for column, ticker in enumerate(tickers)}
+    columns = np.array([known.get(s.ticker, -1) for s in signals], dtype=np.int64)
+    if (columns < 0).any():
+        signal = signals[int(np.argmax(columns < 0))]
+        near = get_close_matches(signal.ticker, known, 1)
+        hint = f"did you mean {near[0]}?" if near else "add its prices or drop its signals"
+        raise InputError(f"{_name(signal)}: the price table has no ticker {signal.ticker!r}: {hint}")
+    return columns
+
+
+def _opinions(signals: Sequence[Signal]) -> tuple[NDArray[np.int8], Floats]:
+    """Rank and weight of each signal; NO_SIGNAL and NaN where it has none."""
+    for signal in signals:
+        if signal.action is not None and not isinstance(signal.action, Action):
+            kind = type(signal.action).__name__
+            raise InputError(f"{_name(signal)}: action {signal.action!r} is a {kind}: use core.actions.Action")
+        if signal.weight is not None and not math.isfinite(signal.weight):
+            raise InputError(
+                f"{_name(signal)}: weight {signal.weight} is not a finite number: leave it out for no signal"
+            )
+    code = np.array([NO_SIGNAL if s.action is None else _RANK[s.action] for s in signals], dtype=np.int8)
+    weight = np.array([np.nan if s.weight is None else s.weight for s in signals], dtype=np.float64)
+    acts, weighs = code != NO_SIGNAL, ~np.isnan(weight)
+    if (acts & weighs).any():
+        both = signals[int(np.argmax(acts & weighs))]
+        raise InputError(f"{_name(both)} has both an action and a weight: give one of them")
+    if acts.any() and weighs.any():
+        raise InputError("some signals give an action and others a weight: give all of them the same way")
+    return code, weight
+
+
+def _probabilities_of(signals: Sequence[Signal]) -> Floats:
+    """(signals, 5), NaN where a signal has none."""
+    table = np.full((len(signals), len(ACTIONS)), np.nan)
+    for k, signal in enumerate(signals):
+        if signal.probabilities is not None:
+            five = np.asarray(signal.probabilities, dtype=np.float64)
+            if five.shape != (len(ACTIONS),) or not (five >= 0).all() or abs(five.sum() - 1.0) > 1e-3:
+                raise InputError(f"{_name(signal)}: probabilities {signal.probabilities} must be five of sum 1")
+            table[k] = five
+    return table
+
+
+def _check_order(signals: Sequence[Signal], columns: NDArray[np.int64], days: Dates) -> None:
+    """Within a ticker, dates must rise in the order of the list."""
+    by_ticker = np.argsort(columns, kind="stable")
+    step = np.diff(days[by_ticker]).astype(np.int64)
+    wrong = np.flatnonzero((np.diff(columns[by_ticker]) == 0) & (step <= 0))
+    if wrong.size:
+        before, signal = (signals[by_ticker[wrong[0] + k]] for k in (0, 1))
+        if before.as_of_date == signal.as_of_date:
+            raise InputError(f"{_name(signal)} appears twice: keep one signal for a ticker and date")
+        raise InputError(
+            f"{_name(signal)} comes after one of {before.as_of_date}: sort the signals of a ticker by date"
+        )
 
 
 def read_signals(path: Path) -> list[Signal]:

@@ -116,8 +116,8 @@ MUTANTS = (
     Mutant(
         "STRONG_SELL is read as SELL",
         "signals.py",
-        "signal.action.rank\n",
-        "signal.action.direction\n",
+        "_RANK = {action: action.rank for",
+        "_RANK = {action: action.direction for",
         "test_parts.py",
     ),
     Mutant(
@@ -130,8 +130,8 @@ MUTANTS = (
     Mutant(
         "a NaN is swallowed",
         "signals.py",
-        "        if not math.isfinite(signal.weight):\n",
-        "        if math.isinf(signal.weight):\n",
+        "not math.isfinite(signal.weight)",
+        "math.isinf(signal.weight)",
         "test_signals.py",
     ),
     Mutant(

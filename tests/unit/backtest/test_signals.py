@@ -97,6 +97,8 @@ def test_bad_signals_are_one_clear_line(walk, signal):
         ([signal("A", 0, "BUY"), signal("B", 0, weight=0.1)], "give all of them the same way"),
         ([signal("A", 0, "BUY", weight=0.1)], "both an action and a weight"),
         ([Signal("A", signal("A", 0).as_of_date, "BUY")], "use core.actions.Action"),
+        ([Signal("A", signal("A", 0).as_of_date, Action.BUY, probabilities=(0.5, 0.5, 0.5, 0, 0))], "five of sum 1"),
+        ([Signal("A", signal("A", 0).as_of_date, Action.BUY, probabilities=(1.0,))], "five of sum 1"),
         ([signal("A", 0, weight=-0.1)], "set backtest.shorts to true"),
     ]
     for signals, says in cases:
