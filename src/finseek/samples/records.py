@@ -12,7 +12,7 @@ from finseek.core.artifacts import write_lines
 from finseek.core.errors import ArtifactError
 
 
-class Sample(msgspec.Struct, frozen=True):
+class Sample(msgspec.Struct, frozen=True, gc=False):
     """What the user says and what the assistant answers.
 
     Attributes:

@@ -15,7 +15,7 @@ from finseek.core.artifacts import write_lines
 from finseek.core.errors import ArtifactError
 
 
-class Thesis(msgspec.Struct, frozen=True, omit_defaults=True):
+class Thesis(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """One dated opinion; (ticker, as_of_date) is unique in a corpus.
 
     Attributes:

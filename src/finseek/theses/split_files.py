@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from datetime import date
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from finseek.core.artifacts import atomic_file, write_json, write_lines
 from finseek.core.errors import ArtifactError
 from finseek.core.sessions import Sessions
 from finseek.theses.options import SplitOptions
-from finseek.theses.records import Thesis, iterate_theses
+from finseek.theses.records import Thesis, load_theses
 from finseek.theses.split import SPLITS, split_by_time
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 ROWS = 10_000
 
 
-class ThesisKey(msgspec.Struct, frozen=True):
+class ThesisKey(msgspec.Struct, frozen=True, gc=False):
     """What a split needs of a thesis, without its texts."""
 
     uid: str
@@ -33,38 +33,10 @@ class ThesisKey(msgspec.Struct, frozen=True):
     action: Action
 
 
-@dataclass
-class _Writer:
-    """Collects the rows of one split in polars' compact form and writes them at once."""
-
-    path: Path
-    rows: list[Thesis]
-    frames: list[pl.DataFrame]
-
-    def add(self, thesis: Thesis) -> None:
-        self.rows.append(thesis)
-        if len(self.rows) == ROWS:
-            self.flush()
-
-    def flush(self) -> None:
-        self.frames.append(frame_of(self.rows))
-        self.rows.clear()
-
-    def close(self) -> None:
-        import polars as pl
-
-        self.flush()
-        with atomic_file(self.path) as partial:
-            # Uncompressed: a fifth of the time of lz4, and the texts lie uncompressed in all.jsonl already.
-            table = pl.concat(self.frames)
-            table.write_parquet(partial, compression="uncompressed", row_group_size=ROWS, statistics=False)
-        self.frames.clear()
-
-
 def write_split(theses: Path, folder: Path, sessions: Sessions | None, options: SplitOptions) -> dict[str, Any]:
     """Split the theses of ``all.jsonl`` into ``train/validation/test.parquet`` and prove it in ``certificate.json``.
 
-    ``dropped.jsonl`` names every thesis that is in no split, with the reason. Texts pass through once; only uid,
+    ``dropped.jsonl`` names every thesis that is in no split, with the reason. Texts pass through; only uid,
     ticker, date and action of all theses are held at a time, unless near-duplicates are looked for.
 
     Returns:
@@ -75,17 +47,13 @@ def write_split(theses: Path, folder: Path, sessions: Sessions | None, options: 
         ArtifactError: ``theses`` is missing or holds something else.
     """
     with_texts = options.near_duplicate_threshold is not None
-    keys: Iterable[Thesis | ThesisKey] = iterate_theses(theses) if with_texts else _keys(theses)
+    keys: list[Thesis] | list[ThesisKey] = load_theses(theses) if with_texts else list(_keys(theses))
     split = split_by_time(keys, sessions, options)
     name_of = {key.uid: name for name in SPLITS for key in getattr(split, name)}
-    writers = {name: _Writer(folder / f"{name}.parquet", [], []) for name in SPLITS}
-    decode = msgspec.json.Decoder(Thesis).decode
-    with theses.open("rb") as lines:
-        for thesis in map(decode, lines):
-            if name := name_of.get(thesis.uid):
-                writers[name].add(thesis)
-    for writer in writers.values():
-        writer.close()
+    names = [name_of.get(key.uid) for key in keys]
+    del keys
+    for name in SPLITS:
+        write_theses_table(folder / f"{name}.parquet", _lines_of(name, names, theses))
     encode = msgspec.json.Encoder().encode
     dropped = (
         encode({"reason": reason, **{name: getattr(key, name) for name in ThesisKey.__struct_fields__}})
@@ -98,11 +66,21 @@ def write_split(theses: Path, folder: Path, sessions: Sessions | None, options: 
 
 
 def write_theses_table(path: Path, theses: Iterable[Thesis]) -> None:
-    """Write theses as one Parquet file that :func:`iterate_split` reads."""
-    writer = _Writer(path, [], [])
-    for thesis in theses:
-        writer.add(thesis)
-    writer.close()
+    """Write theses as one Parquet file that :func:`iterate_split` reads; memory holds one row group."""
+    from polars.io.plugins import register_io_source
+
+    schema = frame_of([]).schema
+
+    def frames(*_: object) -> Iterator[pl.DataFrame]:
+        rest = iter(theses)
+        while rows := list(islice(rest, ROWS)):
+            yield frame_of(rows)
+
+    with atomic_file(path) as partial:
+        # Uncompressed: a fifth of the time of lz4, and the texts lie uncompressed in all.jsonl already.
+        register_io_source(frames, schema=schema).sink_parquet(
+            partial, compression="uncompressed", row_group_size=ROWS, statistics=False
+        )
 
 
 def frame_of(theses: list[Thesis]) -> pl.DataFrame:
@@ -144,6 +122,15 @@ def iterate_split(path: Path) -> Iterator[Thesis]:
 def load_split(path: Path) -> list[Thesis]:
     """All theses of one split."""
     return list(iterate_split(path))
+
+
+def _lines_of(split: str, names: list[str | None], path: Path) -> Iterator[Thesis]:
+    """The theses of one split, by the name that each line of ``all.jsonl`` was given."""
+    decode = msgspec.json.Decoder(Thesis).decode
+    with path.open("rb") as lines:
+        for name, line in zip(names, lines, strict=True):
+            if name == split:
+                yield decode(line)
 
 
 def _keys(path: Path) -> Iterator[ThesisKey]:

@@ -169,6 +169,19 @@ def test_files(tmp_path: Path) -> None:
     assert {row["uid"] for row in dropped} == {t.uid for t in split.dropped["purged"]}
 
 
+def test_files_of_an_empty_validation_and_of_many_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("finseek.theses.split_files.ROWS", 7)
+    write_records(tmp_path / "all.jsonl", THESES)
+    for folder in ("one", "two"):
+        write_split(tmp_path / "all.jsonl", tmp_path / folder, SESSIONS, options(validation_days=0))
+    assert load_split(tmp_path / "one" / "validation.parquet") == []
+    split = split_by_time(THESES, SESSIONS, options(validation_days=0))
+    assert load_split(tmp_path / "one" / "train.parquet") == split.train
+    for name in ("train", "test"):
+        files = [(tmp_path / folder / f"{name}.parquet").read_bytes() for folder in ("one", "two")]
+        assert files[0] == files[1]
+
+
 def test_files_that_are_not_there(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="run the theses stage"):
         write_split(tmp_path / "all.jsonl", tmp_path / "split", SESSIONS, options())
