@@ -16,7 +16,7 @@ from torch import Tensor
 
 from finseek.model import DeepSeekConfig, DeepSeekV3
 from finseek.model.loss import Targets, next_token_loss
-from finseek.model.parallel import Layout, build_mesh, parallelize, pipeline_schedule
+from finseek.model.parallel import Layout, ParallelModel, build_mesh, parallelize, pipeline_schedule
 
 CONFIG = DeepSeekConfig.preset(
     "tiny", vocab_size=61, hidden_size=32, intermediate_size=48, moe_intermediate_size=16, num_hidden_layers=3,
@@ -92,7 +92,10 @@ def run(layout: Layout, dtype: torch.dtype) -> dict[str, float]:
     row = coordinate[1] * sizes[2] + coordinate[2]
     mine = torch.arange(8).chunk(layout.data_parallel_size(dist.get_world_size()))[row]
     ours_step, whole_step = OPTIMISERS[dtype](part.module.parameters()), OPTIMISERS[dtype](whole.parameters())
-    found = {"logits": 0.0, "loss": 0.0, "gradients": 0.0, "expected_empty": 0.0}
+    found = {"logits": 0.0, "loss": 0.0, "gradients": 0.0, "empty_expert_rows": 0.0}
+    choices: list[Tensor] = []
+    for router in part.module.routers().values():
+        router.register_forward_hook(lambda *call: choices.append(call[-1].experts))
     for _ in range(3):
         ours_step.zero_grad()
         whole_step.zero_grad()
@@ -106,14 +109,29 @@ def run(layout: Layout, dtype: torch.dtype) -> dict[str, float]:
         found["logits"] = max(found["logits"], compare({"": out.logits.detach()}, {"": expected.logits.detach()[mine]}))
         found["loss"] = max(found["loss"], abs(float(loss / expected.loss.detach() - 1)))
         found["gradients"] = max(found["gradients"], compare(part.full_state("gradients"), gradients(whole)))
-        found["expected_empty"] += float(whole.routers()[1].load[3])
+        found["empty_expert_rows"] += float(whole.routers()[1].load[3])
         ours_step.step()
         whole_step.step()
         part.update_router_bias(0.01)
         whole.update_router_bias(0.01)
     found["weights"] = compare(part.full_state(), whole.state_dict())
-    found["rows"] = float(sum(traffic["remote_rows"] for traffic in part.traffic().values()))
+    found["traffic"] = traffic_error(part, choices, sizes[2], coordinate[2])
     return {name: worst_of(value) for name, value in found.items()}
+
+
+def traffic_error(part: ParallelModel, choices: list[Tensor], P: int, rank: int) -> float:
+    """Bytes counted against remote rows × hidden × 2 directions plus the sizes, summed over the processes."""
+    remote = sum(int((experts // (8 // P) != rank).sum()) for experts in choices)
+    width = 32 * part.module.lm_head.weight.element_size()
+    exchanges = part.traffic().values()
+    calls = len(choices) if exchanges else 0
+    counted, expected = (
+        torch.tensor([float(sum(t[kind] for t in exchanges)) for kind in ("remote_rows", "bytes")]),
+        torch.tensor([remote, 2 * remote * width + calls * (P - 1) * (8 // P) * 8], dtype=torch.float32),
+    )
+    dist.all_reduce(counted)
+    dist.all_reduce(expected)
+    return float((counted - expected).abs().max()) if exchanges else 0.0
 
 
 def run_pipeline(layout: Layout, dtype: torch.dtype) -> dict[str, float]:
@@ -129,6 +147,7 @@ def run_pipeline(layout: Layout, dtype: torch.dtype) -> dict[str, float]:
         split,
         mesh.get_group("pp"),
         2,
+        (8 // layout.data_parallel_size(world) // 2, 11),
         lambda logits, target: next_token_loss(logits, None, Targets(target, denominator=count), 1, logits).mean,
         prepare=lambda model: parts.append(parallelize(model, layout, mesh)),
     )

@@ -50,14 +50,16 @@ def check_layout(config: DeepSeekConfig, layout: Layout, world_size: int) -> Non
         ConfigError: with the arithmetic.
     """
     tp, pp = layout.tensor_model_parallel_size, layout.pipeline_model_parallel_size
-    ep, dp = layout.expert_model_parallel_size, layout.data_parallel_size(world_size)
+    ep = layout.expert_model_parallel_size
+    if min(tp, pp, ep) < 1:
+        raise ConfigError(f"parallel sizes must be at least 1: TP {tp}, PP {pp}, EP {ep}")
+    dp = layout.data_parallel_size(world_size)
     widths = {
         "num_attention_heads": config.num_attention_heads,
         "intermediate_size": config.intermediate_size,
         "n_shared_experts × moe_intermediate_size": config.n_shared_experts * config.moe_intermediate_size,
     }
     rules = [
-        (min(tp, pp, ep) >= 1, f"parallel sizes must be at least 1: TP {tp}, PP {pp}, EP {ep}"),
         (
             dp * tp * pp == world_size,
             f"{world_size} processes are not a multiple of TP {tp} × PP {pp} = {tp * pp}; "

@@ -70,6 +70,7 @@ def pipeline_schedule(
     model: DeepSeekV3,
     group: ProcessGroup,
     microbatches: int,
+    shape: tuple[int, int],
     loss: Callable[[Tensor, Tensor], Tensor],
     schedule: str = "1f1b",
     prepare: Callable[[DeepSeekV3], object] | None = None,
@@ -80,6 +81,8 @@ def pipeline_schedule(
         model: changed in place.
         group: the processes of one pipeline.
         microbatches: into which each batch is split.
+        shape: rows and tokens (b, T) of a microbatch. Without it torch would find the shapes by a run of the stages,
+            whose tokens the routers would count.
         loss: of the last stage's logits (b, T, V) and targets, summed over microbatches: divide by the whole batch.
         schedule: `1f1b` or `gpipe`.
         prepare: further splitting of the cut model (`parallelize`).
@@ -88,9 +91,22 @@ def pipeline_schedule(
         A schedule: `step(input_ids)` on the first stage, `step(target=labels, losses=[…])` on the last, `step()` else.
     """
     stages, stage = torch.distributed.get_world_size(group), torch.distributed.get_rank(group)
-    device = model.lm_head.weight.device
+    weight, config = model.lm_head.weight, model.config
+    tokens, hidden, logits = (
+        torch.empty(*shape, dtype=torch.int64, device="meta"),
+        torch.empty(*shape, config.hidden_size, dtype=weight.dtype, device="meta", requires_grad=True),
+        torch.empty(*shape, config.vocab_size, dtype=weight.dtype, device="meta", requires_grad=True),
+    )
     cut(model, stages, stage)
     if prepare is not None:
         prepare(model)
-    part = PipelineStage(PipelineStageModel(model), stage, stages, device, group=group)
+    part = PipelineStage(
+        PipelineStageModel(model),
+        stage,
+        stages,
+        weight.device,
+        input_args=tokens if stage == 0 else hidden,
+        output_args=logits if stage == stages - 1 else hidden,
+        group=group,
+    )
     return SCHEDULES[schedule](part, microbatches, loss_fn=loss, scale_grads=False)
