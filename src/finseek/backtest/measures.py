@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -9,13 +10,31 @@ import polars as pl
 from numpy.typing import NDArray
 
 from finseek.backtest import benchmarks, intervals, nulls, performance
-from finseek.backtest.ledger import attribution
+from finseek.backtest.ledger import attribution, round_trips
 from finseek.backtest.options import BacktestOptions
 from finseek.backtest.signals import SignalGrid
 from finseek.backtest.simulate import Account
 from finseek.backtest.tape import Tape
 
 Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """What is kept of an account that stands beside: its equity (T+1,) and its measures."""
+
+    equity: Floats
+    metrics: dict[str, Any]
+
+
+def curve_of(account: Account, options: BacktestOptions) -> Curve:
+    """The curve of a benchmark."""
+    return Curve(account.equity, performance.account_metrics(account, options.risk_free))
+
+
+def curve_with_trades(account: Account, tape: Tape, options: BacktestOptions) -> Curve:
+    """The curve of another reading of the same signals, with the measures of its round trips."""
+    return Curve(account.equity, _measures(account, round_trips(account, tape), options))
 
 
 def collect(
@@ -25,8 +44,8 @@ def collect(
     tape: Tape,
     trades: pl.DataFrame,
     rejected: pl.DataFrame,
-    other: dict[str, tuple[Account, pl.DataFrame]],
-    beside: dict[str, Account],
+    other: dict[str, Curve],
+    beside: dict[str, Curve],
     null: Floats,
     options: BacktestOptions,
 ) -> dict[str, Any]:
@@ -38,8 +57,8 @@ def collect(
         tape: the prices it traded on.
         trades: its round trips.
         rejected: its orders that did not fill as wanted.
-        other: the account and round trips under the other meaning of HOLD.
-        beside: the accounts of the benchmarks.
+        other: the curve under the other meaning of HOLD.
+        beside: the curves of the benchmarks.
         null: Sharpe ratios of the null books.
         options: the options.
     """
@@ -51,10 +70,10 @@ def collect(
         "window": _window(tape),
         "signals": signals,
         "performance": ours,
-        "hold": {options.hold: ours, **{hold: _measures(*one, options) for hold, one in other.items()}},
+        "hold": {options.hold: ours, **{hold: one.metrics for hold, one in other.items()}},
         "benchmarks": {
             name: {
-                **performance.account_metrics(one, options.risk_free),
+                **one.metrics,
                 "return_difference_annual": intervals.annual_mean(r - performance.returns_of(one.equity), draws),
             }
             for name, one in beside.items()
@@ -90,7 +109,7 @@ def signal_counts(given: int, grid: SignalGrid) -> dict[str, int]:
     }
 
 
-def equity_table(account: Account, tape: Tape, beside: dict[str, Account]) -> pl.DataFrame:
+def equity_table(account: Account, tape: Tape, beside: dict[str, Curve]) -> pl.DataFrame:
     """The content of equity.csv: the account by row, and the equity of what stands beside it."""
     gross, net = performance.exposure(account)
     return pl.DataFrame(

@@ -92,13 +92,14 @@ def run_backtest(
     account = simulate(weights, tape, options)
     other_hold = {"flat": "keep", "keep": "flat"}[options.hold]
     other_weights = target_weights(grid, tape, options.model_copy(update={"hold": other_hold}))
-    other = simulate(other_weights, tape, options)
+    other = measures.curve_with_trades(simulate(other_weights, tape, options), tape, options)
     beside = {
-        name: simulate(book, tape, options) for name, book in _benchmark_books(grid, prices, tape, options, teacher)
+        name: measures.curve_of(simulate(book, tape, options), options)
+        for name, book in _benchmark_books(grid, prices, tape, options, teacher)
     }
     index = _index_account(grid, prices, options)
     if index is not None:
-        beside["index"] = index
+        beside["index"] = measures.curve_of(index, options)
     trades, rejected = round_trips(account, tape), rejects(account, tape)
     rng = np.random.default_rng(options.null_seed)
     null = nulls.null_sharpes(weights, tape, options, options.nulls, rng, progress)
@@ -108,7 +109,7 @@ def run_backtest(
         tape=tape,
         trades=trades,
         rejected=rejected,
-        other={other_hold: (other, round_trips(other, tape))},
+        other={other_hold: other},
         beside=beside,
         null=null,
         options=options,
