@@ -34,9 +34,11 @@ def encode(values: NDArray[np.float32], form: Format) -> NDArray[np.uint8]:
     bits = values.view(np.uint32)
     sign = ((bits >> np.uint32(24)) & np.uint32(0x80)).astype(np.uint8)
     magnitude = np.minimum(np.abs(values), np.float32(form.largest))
-    # Steps of the format at each magnitude: 2^(exponent - mantissa), the exponent not below that of subnormals.
+    # Steps of the format at each magnitude: 2^(exponent - mantissa), the exponent not below that of subnormals and 0.
     lowest = 1 - form.bias
-    exponent = np.where(magnitude > 0, np.maximum(np.frexp(magnitude)[1] - 1, lowest), lowest)  # frexp(0) is no exponent
+    exponent = np.where(
+        magnitude > 0, np.maximum(np.frexp(magnitude)[1] - 1, lowest), lowest
+    )  # frexp(0) is no exponent
     step = exponent - form.mantissa
     whole = np.rint(np.ldexp(magnitude, -step)).astype(np.int32)  # exact power of two; rint ties to even
     codes = whole + ((exponent + form.bias - 1) << form.mantissa)

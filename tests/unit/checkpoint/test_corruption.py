@@ -1,3 +1,4 @@
+# ruff: noqa: E501
 """Every way to damage a checkpoint is named precisely, and nothing is written."""
 
 from __future__ import annotations

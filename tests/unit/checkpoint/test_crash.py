@@ -80,7 +80,7 @@ def test_forty_kills(quantized: Path, tmp_path: Path) -> None:
 
 
 def test_every_place_where_a_crash_can_leave_it(quantized: Path, tmp_path: Path) -> None:
-    """The states between two lines of code, made by hand: torn journal, shard without a line, all but the journal's end."""
+    """The states between two lines of code: a torn journal, a shard without a line, all but the journal's end."""
     expected, _ = undisturbed(quantized, tmp_path / "peace")
     resume = DequantizeOptions(stream=StreamOptions(shard_bytes=SHARD_BYTES, resume=True))
     states = []

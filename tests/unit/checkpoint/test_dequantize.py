@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.unit.checkpoint import reference
 
 from finseek.checkpoint import (
     DequantizeOptions,
@@ -23,7 +24,6 @@ from finseek.checkpoint.direct import PAGE, Reader, buffer
 from finseek.checkpoint.fp8 import TARGETS
 from finseek.checkpoint.shards import TensorInfo, read_checkpoint
 from finseek.core.errors import ArtifactError, ConfigError, FinseekError, InputError
-from tests.unit.checkpoint import reference
 
 SMALL_SHARDS = StreamOptions(shard_bytes=200_000)
 
@@ -233,7 +233,7 @@ def test_several_processes_share_the_shards(quantized: Path, tmp_path: Path) -> 
     assert digests(tmp_path / "one") == digests(tmp_path / "three")
 
 
-def test_destinations_that_are_refused(quantized: Path, tmp_path: Path) -> None:
+def test_destinations_that_are_refused(quantized: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match="lies in the source"):
         dequantize_checkpoint(quantized, quantized / "inside")
     out = tmp_path / "out"
@@ -244,13 +244,10 @@ def test_destinations_that_are_refused(quantized: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"holds notes\.txt and no conversion to resume"):
         dequantize_checkpoint(quantized, out, DequantizeOptions(stream=StreamOptions(resume=True)))
     assert [path.name for path in out.iterdir()] == ["notes.txt"]
+    usage = shutil.disk_usage
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(path)._replace(free=1_000_000))
     with pytest.raises(InputError, match=r"GB are to be written and .* GB are free"):
-        usage = shutil.disk_usage
-        try:
-            shutil.disk_usage = lambda path: usage(path)._replace(free=1_000_000)  # type: ignore[assignment]
-            dequantize_checkpoint(quantized, tmp_path / "new")
-        finally:
-            shutil.disk_usage = usage
+        dequantize_checkpoint(quantized, tmp_path / "new")
     assert not (tmp_path / "new").exists()
 
 
@@ -332,7 +329,7 @@ def test_verify_finds_a_changed_byte_a_lost_and_a_strange_tensor(quantized: Path
         verify_checkpoint(out, against=quantized)
     with pytest.raises(InputError, match="has no ledger"):
         verify_checkpoint(out)
-    with pytest.raises(ArtifactError, match="is BF16 .*, not F32"):
+    with pytest.raises(ArtifactError, match=r"is BF16 .*, not F32"):
         verify_checkpoint(out, against=quantized, options=DequantizeOptions(dtype="fp32"))
     with pytest.raises(ArtifactError, match=r"model\.layers\.3\.\S+ does not belong"):
         verify_checkpoint(out, against=quantized, options=DequantizeOptions(mtp="drop"))

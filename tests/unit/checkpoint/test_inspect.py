@@ -80,7 +80,7 @@ def test_a_wrong_total_size_is_a_note(copy: Path) -> None:
     path.write_text(json.dumps({**index, "metadata": {"total_size": 5}}))
     assert inspect_checkpoint(copy).notes == (
         f"the index says total_size 5, the files hold {read_checkpoint(copy).nbytes} bytes of tensors",
-    )  # noqa: E501
+    )
     assert inspect_checkpoint(copy).complete
     path.write_text("[]")
     with pytest.raises(InputError, match="list, where a JSON object belongs"):
