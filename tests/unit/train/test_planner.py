@@ -1,0 +1,175 @@
+"""The planner against the published layouts, against counted bytes, and against its own rules."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+
+import pytest
+import torch
+
+from finseek.core.errors import ConfigError
+from finseek.model import DeepSeekConfig, DeepSeekV3
+from finseek.model.flops import parameter_counts
+from finseek.train.planner import (
+    GIB,
+    HARDWARE,
+    PRECISIONS,
+    Layout,
+    Workload,
+    adapter_parameters,
+    cheapest,
+    layer_activations,
+    layouts,
+    memory,
+    plan,
+    refusal,
+    tokens_per_second,
+)
+
+V3 = DeepSeekConfig.preset("deepseek-v3")
+H100 = HARDWARE["H100"]
+LORA = adapter_parameters(V3, 32)
+
+# What was published, each with its sequence length, its precision and its outcome.
+PUBLISHED = [
+    ("8 × H100, full", Layout(8, expert=8), 4096, "mixed", None, False),
+    ("8 × H100, full, all BF16", Layout(8, expert=8), 4096, "bf16", None, False),
+    ("8 × H100, LoRA on BF16", Layout(8, expert=8), 4096, "mixed", LORA, False),
+    ("8 × H100, LoRA on BF16, TP8", Layout(8, tensor=8), 4096, "mixed", LORA, False),
+    ("AutoModel full SFT", Layout(256, pipeline=4, expert=64), 4096, "bf16", None, True),
+    ("AutoModel LoRA", Layout(128, pipeline=4, expert=32), 4096, "bf16", LORA, True),
+    ("AutoModel pre-training", Layout(128, pipeline=8, expert=16), 1024, "bf16", None, True),
+    ("NeMo 2.7.3 full SFT", Layout(512, pipeline=8, expert=64, sharding="optimizer"), 4096, "mixed", None, True),
+    ("NeMo 2.7.3 LoRA", Layout(40, tensor=8, pipeline=5, sharding="optimizer"), 4096, "mixed", LORA, True),
+    ("ScienceOne, ZeRO-3 without offload", Layout(256), 32768, "mixed", None, False),
+]
+
+
+@pytest.mark.parametrize(("name", "layout", "seq_length", "precision", "trainable", "fits"), PUBLISHED)
+def test_published_layouts(name, layout, seq_length, precision, trainable, fits):
+    work = Workload(V3, seq_length, precision=PRECISIONS[precision], trainable=trainable)
+    assert plan(work, layout, H100).fits is fits, name
+
+
+def test_the_famous_claim_is_refused_with_what_would_do():
+    line = refusal(Workload(V3, 4096), Layout(8, expert=8), H100)
+    assert line.startswith("671 B parameters on 8 GPUs, EP8, fsdp need 15")
+    assert "the largest part is optimizer" in line
+    assert "it fits on 2" in line
+    assert "\n" not in line
+
+
+def test_cheapest_is_the_smallest_number_that_fits():
+    found = cheapest(Workload(V3, 4096, trainable=LORA), H100)
+    assert found is not None
+    assert found.fits
+    assert found.layout.gpus == 24  # the least that ColossalAI states for LoRA of DeepSeek-V3 on H100
+    assert cheapest(Workload(V3, 4096, trainable=LORA), H100, gpus=16) is None
+    small = cheapest(Workload(DeepSeekConfig.preset("base"), 2048), HARDWARE["4090"])
+    assert small is not None
+    assert small.layout.gpus == 1
+
+
+def test_sizes_that_do_not_divide_are_named():
+    work = Workload(V3, 4096)
+    for layout, reason in (
+        (Layout(10, tensor=4), "no multiple of TP 4"),
+        (Layout(8, expert=16), "EP 16 does not divide the 8 ranks"),
+        (Layout(16, tensor=16), "leaves the node of 8"),
+        (Layout(72, pipeline=72), "exceeds 61 layers"),
+        (Layout(24, expert=3), "EP 3 does not divide 256 experts"),
+    ):
+        with pytest.raises(ConfigError, match=reason):
+            plan(work, layout, H100)
+
+
+@pytest.mark.parametrize("size", ["tensor", "pipeline", "expert"])
+def test_splitting_more_never_takes_more_weights(size):
+    work = Workload(V3, 4096)
+    held = [memory(work, Layout(512, sharding="optimizer", **{size: n})).weights for n in (1, 2, 4, 8)]
+    assert held == sorted(held, reverse=True)
+    assert held[-1] < 0.6 * held[0]
+
+
+def test_one_gpu_holds_exactly_the_parameters():
+    config = DeepSeekConfig.preset("tiny")
+    work = Workload(config, 512, precision=PRECISIONS["fp32"])
+    used = memory(work, Layout(1))
+    count = sum(parameter.numel() for parameter in DeepSeekV3(config).parameters())
+    assert parameter_counts(config).total == count
+    assert (used.weights, used.gradients, used.optimizer) == (4 * count, 4 * count, 8 * count)
+    assert used.total == sum(getattr(used, part.name) for part in fields(used))
+
+
+def test_speed_is_the_published_one_and_bubbles_cost():
+    anchor = tokens_per_second(Workload(V3, 4096, global_batch_size=8192), Layout(1024, pipeline=1, expert=64), H100)
+    assert anchor / 1024 == pytest.approx(1061, rel=0.1)  # Megatron-Core, 1,024 H100
+    few = tokens_per_second(Workload(V3, 4096, global_batch_size=128), Layout(256, pipeline=4, expert=64), H100)
+    many = tokens_per_second(Workload(V3, 4096, global_batch_size=4096), Layout(256, pipeline=4, expert=64), H100)
+    assert few < 0.6 * many
+
+
+def test_every_enumerated_layout_divides():
+    config = DeepSeekConfig.preset("distributed")
+    found = list(layouts(config, H100, 16))
+    assert len(found) > 20
+    assert all(config.n_routed_experts % layout.expert == 0 for layout in found)
+    assert Layout(16, tensor=2, pipeline=2, expert=4) in found
+
+
+class FusedNorm(torch.autograd.Function):
+    """What a GPU's fused RMSNorm keeps: its input and one number a row. On a CPU torch composes it of many parts."""
+
+    @staticmethod
+    def forward(ctx, x, weight):
+        ctx.save_for_backward(x, weight, x.new_empty(x.shape[:-1], dtype=torch.float32))
+        return torch.empty_like(x)
+
+    @staticmethod
+    def backward(ctx, grad):
+        x, weight, _ = ctx.saved_tensors
+        return torch.empty_like(x), torch.empty_like(weight)
+
+
+def activation_bytes(layers: int, dense: bool, tokens: int) -> int:
+    """Peak bytes of activations of a step, counted by torch's memory tracker on fake tensors; nothing is computed."""
+    from torch._subclasses.fake_tensor import FakeTensorMode
+    from torch.distributed._tools.mem_tracker import MemTracker
+
+    config = small_config(layers, dense)
+    tracker = MemTracker()
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        torch.set_default_dtype(torch.bfloat16)
+        try:
+            model = DeepSeekV3(config)
+        finally:
+            torch.set_default_dtype(torch.float32)
+        ids = torch.zeros(1, tokens, dtype=torch.int64)
+        tracker.track_external(model)
+        with tracker:
+            model(ids, None, ids, return_logits=False).loss.backward()
+        peak = tracker.get_tracker_snapshot("peak")[torch.device("cpu")]
+    return sum(count for kind, count in peak.items() if getattr(kind, "name", "") in ("ACT", "TEMP"))
+
+
+def small_config(layers: int, dense: bool) -> DeepSeekConfig:
+    preset = DeepSeekConfig.preset("tiny", num_hidden_layers=layers, first_k_dense_replace=layers if dense else 0)
+    return replace(preset, aux_loss_alpha=0.0)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("dense", [False, True])
+def test_activations_of_a_layer_are_those_that_torch_counts(monkeypatch, dense):
+    monkeypatch.setattr("finseek.model.norm.RMSNorm.forward", lambda self, x: FusedNorm.apply(x, self.weight))
+    tokens = 1152  # above which the CPU's attention, like the GPU's, keeps no weights
+    counted = (activation_bytes(3, dense, tokens) - activation_bytes(1, dense, tokens)) / 2 / tokens
+    assert sum(layer_activations(small_config(1, dense), not dense, PRECISIONS["bf16"])) == pytest.approx(
+        counted, rel=0.1
+    )
+
+
+def test_recomputation_spares_memory():
+    kept = memory(Workload(V3, 4096, recompute=False), Layout(256, pipeline=4, expert=64)).activations
+    again = memory(Workload(V3, 4096, recompute=True), Layout(256, pipeline=4, expert=64)).activations
+    assert again < 0.2 * kept
+    assert again / GIB < 8
