@@ -91,6 +91,7 @@ def learned(kind: str, train: Floats, labels: Sequence[Action], test: Floats, se
         "logistic": lambda: make_pipeline(SimpleImputer(), StandardScaler(), LogisticRegression(max_iter=1000)),
         "gradient_boosting": lambda: HistGradientBoostingClassifier(random_state=seed, early_stopping=False),
     }
+    train, test = (np.where(np.isfinite(part), part, np.nan) for part in (train, test))
     known = np.isfinite(train).any(axis=0)  # a feature with a longer history than the training split teaches nothing
     train, test = train[:, known], test[:, known]
     model = models[kind]()

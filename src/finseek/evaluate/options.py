@@ -38,6 +38,7 @@ class EvaluateOptions(Options):
     temperature: float = Field(default=0.0, ge=0, le=5, description="0 is greedy")
     top_p: float = Field(default=1.0, gt=0, le=1, description="nucleus of the sampling; of no effect at temperature 0")
     device: str = Field(default="cpu", description="torch device of a model run here, like cuda")
+    threads: int = Field(default=2, ge=1, description="CPU threads of a model run here")
     dtype: Literal["float32", "bfloat16", "float16"] = Field(default="float32", description="precision of the weights")
     forward_windows: tuple[Horizon, ...] = Field(
         default=(1, 5, 10, 30), min_length=1, description="horizons of the forward returns, in sessions"

@@ -38,3 +38,6 @@ class Backend(Protocol):
 
     def answers(self, batches: Iterable[Sequence[Sample]]) -> Iterator[tuple[int, list[Answer]]]:
         """Number and answers of each batch, in any order, as they arrive."""
+
+    def reseeded(self, seed: int) -> Backend:
+        """The same model with another seed of its sampling."""

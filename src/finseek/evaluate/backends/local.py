@@ -5,6 +5,8 @@ from __future__ import annotations
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from copy import copy
 from pathlib import Path
 
 import numpy as np
@@ -48,16 +50,24 @@ class LocalBackend(ABC):
         self.encoder = Encoder(checkpoint, template)
         self.stops = {*self.encoder.end_ids[:1], *self.load(checkpoint)}
         files = sorted([*checkpoint.glob("*.safetensors"), *checkpoint.glob("*.json")])
-        self.identity = sha256_json(
-            {
-                "backend": options.backend,
-                "files": {file.name: sha256_file(file) for file in files},
-                "sampling": options.model_dump(mode="json", include=set(SAMPLING)),
-                "order": list(order),
-                "template": template,
-                "seed": seed if options.temperature else None,
-            }
-        )
+        self._about = {
+            "backend": options.backend,
+            "files": {file.name: sha256_file(file) for file in files},
+            "sampling": options.model_dump(mode="json", include=set(SAMPLING)),
+            "order": list(order),
+            "template": template,
+        }
+        self.identity = self._identity()
+
+    def _identity(self) -> str:
+        return sha256_json({**self._about, "seed": self.seed if self.options.temperature else None})
+
+    def reseeded(self, seed: int) -> LocalBackend:
+        """The same model, not loaded again, with another seed of its sampling."""
+        other = copy(self)
+        other.seed = seed
+        other.identity = other._identity()
+        return other
 
     @abstractmethod
     def load(self, checkpoint: Path) -> set[int]:
@@ -82,7 +92,9 @@ class LocalBackend(ABC):
         """Answers of each batch, in order."""
         respond = self._score if self.options.mode == "score" else self._generate
         for number, batch in enumerate(batches):
-            yield number, respond(batch)
+            with cpu_threads(self.options.threads):
+                answers = respond(batch)
+            yield number, answers
 
     def _generate(self, batch: Sequence[Sample]) -> list[Answer]:
         return [Answer(text, tokens=n) for text, n in self._free_text(batch, self.options.temperature)]
@@ -109,6 +121,19 @@ class LocalBackend(ABC):
             best = ACTIONS[int(log_p.argmax())]
             answers[i] = Answer(f"{head}{ACTION_TAG}{best}</action>", tuple(map(float, log_p)), written[i][1])
         return answers
+
+
+@contextmanager
+def cpu_threads(count: int) -> Iterator[None]:
+    """Run with so many threads of torch: sums, hence the last digits, depend on their number."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def left_padded(prompts: Sequence[Ids]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -72,9 +72,8 @@ class OpenAIBackend:
             raise InputError("the openai back end needs evaluate.openai.base_url and evaluate.openai.model: set both")
         import httpx
 
-        self.options, self.server, self.seed = options, server, seed
+        self.options, self.server, self.seed, self._key = options, server, seed, api_key
         self._url = f"{server.base_url.rstrip('/')}/chat/completions"
-        self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         self._limits = httpx.Limits(max_connections=server.concurrency, max_keepalive_connections=server.concurrency)
         self._pace = _Pace(server.requests_per_minute)
         self.identity = sha256_json(
@@ -86,6 +85,10 @@ class OpenAIBackend:
                 "seed": seed if options.temperature else None,
             }
         )
+
+    def reseeded(self, seed: int) -> OpenAIBackend:
+        """The same server with another seed."""
+        return OpenAIBackend(self.options, self._key, seed)
 
     def plan(self, samples: Sequence[Sample]) -> list[list[int]]:
         """Every sample by itself."""
@@ -99,11 +102,12 @@ class OpenAIBackend:
         """
         import httpx
 
+        headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
         stopped = threading.Event()
         waiting: dict[Future[list[Answer]], int] = {}
         todo = enumerate(batches)
         with (
-            httpx.Client(headers=self._headers, timeout=self.server.timeout_seconds, limits=self._limits) as client,
+            httpx.Client(headers=headers, timeout=self.server.timeout_seconds, limits=self._limits) as client,
             ThreadPoolExecutor(self.server.concurrency) as pool,
         ):
             try:
