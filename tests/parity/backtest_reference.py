@@ -81,6 +81,13 @@ class Market:
             day -= 1
         return None
 
+    def settlement(self, t, day):
+        """Price at which a delisted name is closed on the day, or None."""
+        loss, end = self.options.delisting_loss, self.last_bar(t)
+        if loss is None or end != day - 1 or end == self.days - 1:
+            return None
+        return self.mark(t, end) * (1 - D(loss))
+
     def daily_return(self, t, day):
         if day < 1 or self.close(t, day) is None or self.close(t, day - 1) is None:
             return None
@@ -160,7 +167,7 @@ def sized(market, signals, day, first, options):
     for s in range(first, day - 1):
         for t in market.tickers:
             if (t, s) in signals and (w := direction(signals[t, s]["action"], options)):
-                entry, leave = market.fill(t, s + 1), market.fill(t, s + 2)
+                entry, leave = market.fill(t, s + 1), market.settlement(t, s + 2) or market.fill(t, s + 2)
                 if entry is not None and leave is not None:
                     earned.append(w * (leave / entry - 1))
     edge = max(sum(earned) / len(earned), ZERO) if len(earned) >= options.kelly_history else ZERO
@@ -221,7 +228,8 @@ def to_whole(market, t, day, delta, h):
         return delta
     price = market.raw_fill(t, day)
     shares = delta / price
-    return int(shares + sign(shares) * D("1e-9")) * price
+    whole = int(shares + sign(shares) * D("1e-9")) * price
+    return -h if abs(h + whole) < price / 10**6 else whole
 
 
 def limited(market, day, delta, h, equity, ordered, options):
@@ -297,9 +305,8 @@ def account(prices, signals, options, monday=None, actions=None):
         for t in market.tickers:
             if market.fill(t, day) is not None and market.mark(t, day - 1) is not None:
                 h[t] *= market.fill(t, day) / market.mark(t, day - 1)
-            end = market.last_bar(t)
-            if options.delisting_loss is not None and end == day - 1 and end < market.days - 1:
-                h[t] *= 1 - D(options.delisting_loss)
+            if (final := market.settlement(t, day)) is not None:
+                h[t] *= final / market.mark(t, day - 1)
                 gone.append(t)
         total = cash + sum(h.values())
         delta, ordered = dict.fromkeys(market.tickers, ZERO), []

@@ -30,10 +30,10 @@ def day_of(k):
     return START + timedelta(days=k // 5 * 7 + k % 5)
 
 
-def bars(gaps=True, drift=0.0):
+def bars(gaps=True, seed=7):
     """Prices with gaps, a late listing, a delisting, splits and dividends in the raw ones, and thin volume."""
-    rng = np.random.default_rng(7)
-    close = 50 * np.exp(np.cumsum(rng.normal(drift, 0.03, (SESSIONS, 4)), axis=0))
+    rng = np.random.default_rng(seed)
+    close = 50 * np.exp(np.cumsum(rng.normal(0, 0.03, (SESSIONS, 4)), axis=0))
     open_ = np.vstack([close[:1], close[:-1]]) * np.exp(rng.normal(0, 0.01, (SESSIONS, 4)))
     high, low = np.maximum(open_, close) * 1.01, np.minimum(open_, close) * 0.99
     factor = np.where(np.arange(SESSIONS)[:, None] < 30, 2.0, 1.0) * np.array([1.0, 1.0, 1.01, 1.0])
@@ -250,3 +250,62 @@ def test_sweep_returns_what_single_runs_return(market):
         single = run_backtest(records, market, options)
         assert np.allclose(single.equity["equity"].pct_change()[1:], column, rtol=0, atol=1e-14)
         assert line["sharpe"] == pytest.approx(single.metrics["performance"]["sharpe"], rel=1e-10)
+
+
+CHOICES = {
+    "shorts": (False, True),
+    "hold": ("flat", "keep"),
+    "signal_expiry": (0, 2, 5),
+    "holding_period": (None, None, 1, 3),
+    "sizing_strategy": Sizing.__args__,
+    "equal_weight_over": ("universe", "listed", "active"),
+    "fixed_pct": (0.1, 0.6),
+    "kelly_history": (2, 20),
+    "target_volatility": (0.1, 1.0),
+    "volatility_window": (3, 8),
+    "rebalance": ("daily", "daily", "on_change", "weekly"),
+    "no_trade_band": (0.0, 0.03),
+    "execution": ("next_open", "next_close", "vwap_proxy"),
+    "fractional": (True, False),
+    "allow_leverage": (False, True),
+    "delisting_loss": (None, 0.0, 0.7),
+    "capital": (3_000.0, 100_000.0),
+    "transaction_cost": (0.0, 0.001, 0.02),
+    "slippage": (0.0, 0.0005, 0.01),
+    "costs__per_share": (0.0, 0.0, 0.02),
+    "costs__minimum": (0.0, 0.0, 5.0),
+    "costs__half_spread": (0.0, 0.001),
+    "costs__impact": (0.0, 0.0, 0.5),
+    "costs__borrow_fee": (0.0, 0.2),
+    "costs__cash_interest": (0.0, 0.05),
+    "costs__margin_interest": (0.0, 0.1),
+    "limits__max_weight": (None, 0.2),
+    "limits__max_gross": (None, 0.5),
+    "limits__max_net": (None, 0.2),
+    "limits__max_turnover": (None, 0.3),
+    "limits__max_participation": (None, None, 0.02),
+    "limits__volume_window": (1, 6),
+}
+
+
+def compare_random(seed):
+    """One random market, list of signals and set of options against the decimal account."""
+    rng = np.random.default_rng(seed)
+    changes = {key: values[rng.integers(len(values))] for key, values in CHOICES.items()}
+    if changes["holding_period"] is not None:
+        changes["rebalance"] = "daily"
+    plain, records = opinions(seed=seed, missing=rng.choice([0.0, 0.3, 0.7]))
+    error, _ = difference(with_parts({}, **changes), bars(gaps=bool(rng.integers(2)), seed=seed), plain, records)
+    assert error < TOLERANCE, changes
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_random_options_equal_the_decimal_account(seed):
+    compare_random(seed)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("block", range(20))
+def test_many_random_options_equal_the_decimal_account(block):
+    for seed in range(1000 + 100 * block, 1100 + 100 * block):
+        compare_random(seed)

@@ -95,11 +95,15 @@ def max_turnover(delta: Floats, row: Row, *, limit: float) -> Floats:
 
 
 def whole_shares(delta: Floats, row: Row, *, tape: Tape) -> Floats:
-    """Orders of whole raw shares, rounded towards zero; an order that closes a position may hold a fraction."""
+    """Orders of whole raw shares, rounded towards zero; an order that closes a position may hold a fraction.
+
+    What would leave less than a millionth of a share closes the position: rounding must leave no dust behind.
+    """
     price = np.where(np.isnan(tape.raw_fill[row.k]), 1.0, tape.raw_fill[row.k])
     shares = delta / price
     whole = np.trunc(shares + np.sign(shares) * 1e-9) * price
-    return np.where(row.h + delta == 0.0, delta, whole)
+    closes = (row.h + delta == 0.0) | (np.abs(row.h + whole) < 1e-6 * price)
+    return np.where((delta != 0.0) & closes, -row.h, whole)
 
 
 def active_limits(tape: Tape, options: BacktestOptions) -> dict[str, Limit]:

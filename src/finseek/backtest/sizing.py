@@ -119,7 +119,7 @@ def kelly(known: SizingInput) -> Floats:
 
     m is what following the signals has earned a day until now: the mean of d(s) · [fill(s+1) → fill(s+2)] over the
     universe and the sessions s of the backtest whose s+2 is not after the decision; before ``kelly_history`` such
-    returns are known, weight 0.
+    returns are known, weight 0. The settlement of a delisted name counts as a fill.
     """
     outcome = np.zeros(known.direction.shape)
     outcome[2:] = known.direction[:-2] * known.fill_returns[2:]
