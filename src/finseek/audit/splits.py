@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 from finseek.core.progress import Progress, silent
-from finseek.theses import Thesis, near_duplicates
+from finseek.theses import Thesis
+from finseek.theses.near_duplicates import matches
+
+MOST_PAIRS = 1000
 
 
 def near_duplicate_findings(
@@ -21,23 +25,30 @@ def near_duplicate_findings(
         progress: told now and then.
 
     Returns:
-        JSON-able: the threshold, counts by pair of splits, and each pair with its exact similarity.
+        JSON-able: the threshold, counts by pair of splits, and the closest 1,000 pairs with their exact similarity.
     """
     theses = [thesis for part in splits.values() for thesis in part]
     names = [name for name, part in splits.items() for _ in part]
     texts = [f"{thesis.reasoning}\n{thesis.support}" for thesis in theses]
-    pairs = near_duplicates(texts, threshold, names, progress=progress)
-    counts = Counter(f"{names[pair.first]}/{names[pair.second]}" for pair in pairs)
+    found = sorted(matches(texts, threshold, names, progress=progress), key=lambda match: (-match.jaccard, match.first))
+    counts: Counter[str] = Counter()
+    for match in found:
+        one, other = sorted((match.first, match.second))
+        counts[f"{names[one[0]]}/{names[other[0]]}"] += len(one) * len(other)
+    pairs = (
+        (a, b, match.jaccard) for match in found for one, other in [sorted((match.first, match.second))]
+        for a in one for b in other
+    )  # fmt: skip
     return {
         "threshold": threshold,
         "theses": len(theses),
         "counts": dict(sorted(counts.items())),
         "pairs": [
             {
-                "splits": [names[pair.first], names[pair.second]],
-                "uids": [theses[pair.first].uid, theses[pair.second].uid],
-                "jaccard": round(pair.jaccard, 6),
+                "splits": [names[a], names[b]],
+                "uids": [theses[a].uid, theses[b].uid],
+                "jaccard": round(similarity, 6),
             }
-            for pair in pairs
+            for a, b, similarity in islice(pairs, MOST_PAIRS)
         ],
     }

@@ -8,8 +8,7 @@ Rajaraman and Ullman, Mining of Massive Datasets, chapter 3)
 from __future__ import annotations
 
 import re
-from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from hashlib import blake2b
 from typing import NamedTuple
 
@@ -21,6 +20,7 @@ from finseek.core.progress import Progress, silent
 SHINGLE = 3
 HASHES = 256
 MISS = 1e-5
+MARGIN = 0.2  # more than six standard errors of an estimate from 256 hashes, sqrt(s(1 - s)/256) <= 0.031
 
 Hashes = NDArray[np.uint64]
 _WORD = re.compile(r"\w+")
@@ -34,6 +34,14 @@ class Pair(NamedTuple):
     jaccard: float
 
 
+class Match(NamedTuple):
+    """Two sets of texts, by place, each text of one similar to each of the other; within a set all are the same."""
+
+    first: list[int]
+    second: list[int]
+    jaccard: float
+
+
 def near_duplicates(
     texts: Sequence[str],
     threshold: float,
@@ -44,7 +52,7 @@ def near_duplicates(
 ) -> list[Pair]:
     """All pairs of texts whose Jaccard similarity of word 3-shingles reaches the threshold, sorted.
 
-    A pair at the threshold is missed with probability at most 1e-5, a closer pair more rarely; no other pair is
+    A pair at the threshold is missed with probability of about 1e-5, a closer pair more rarely; no other pair is
     returned, because each candidate is verified on its shingles.
 
     Args:
@@ -54,22 +62,63 @@ def near_duplicates(
         seed: of the hash functions.
         progress: told now and then.
     """
+    found = (
+        Pair(min(a, b), max(a, b), match.jaccard)
+        for match in matches(texts, threshold, groups, seed=seed, progress=progress)
+        for a in match.first
+        for b in match.second
+        if a < b or match.first is not match.second
+    )
+    return sorted(pair for pair in found if pair.first != pair.second)
+
+
+def matches(
+    texts: Sequence[str],
+    threshold: float,
+    groups: Sequence[object] | None = None,
+    *,
+    seed: int = 1,
+    progress: Progress = silent,
+) -> list[Match]:
+    """As :func:`near_duplicates`, with the same texts of a group together: a corpus of one text is one match."""
     shingled = shingle_sets(texts)
-    signatures = minhash(shingled, seed=seed, progress=progress)
+    alike: dict[tuple[object, bytes], list[int]] = {}
+    for place, shingles in enumerate(shingled):
+        if len(shingles):
+            key = (None if groups is None else groups[place], shingles.tobytes())
+            alike.setdefault(key, []).append(place)
+    members = list(alike.values())
+    numbers = {group: number for number, group in enumerate(dict.fromkeys(group for group, _ in alike))}
+    group_of = np.array([numbers[group] for group, _ in alike], dtype=np.int64)
+    sets = [shingled[same[0]] for same in members]
+    found = [Match(same, same, 1.0) for same in members if groups is None and len(same) > 1]
+    for a, others in _candidates(minhash(sets, seed=seed, progress=progress), threshold):
+        for b in (others if groups is None else others[group_of[others] != group_of[a]]).tolist():
+            similarity = jaccard(sets[a], sets[b])
+            if similarity >= threshold:
+                found.append(Match(members[a], members[b], similarity))
+    return found
+
+
+def _candidates(signatures: NDArray[np.uint32], threshold: float) -> Iterator[tuple[int, NDArray[np.int64]]]:
+    """Each text with the later ones that share a band and an estimate near the threshold; no pair comes twice."""
     rows = rows_of_band(threshold)
-    candidates: set[tuple[int, int]] = set()
-    alive = [place for place, shingles in enumerate(shingled) if len(shingles)]
-    for start in range(0, HASHES - rows + 1, rows):
-        buckets: defaultdict[bytes, list[int]] = defaultdict(list)
-        for place in alive:
-            buckets[signatures[place, start : start + rows].tobytes()].append(place)
-        for members in buckets.values():
-            for here, first in enumerate(members):
-                for second in members[here + 1 :]:
-                    if groups is None or groups[first] != groups[second]:
-                        candidates.add((first, second))
-    found = (Pair(a, b, jaccard(shingled[a], shingled[b])) for a, b in sorted(candidates))
-    return [pair for pair in found if pair.jaccard >= threshold]
+    bands = [signatures[:, start : start + rows] for start in range(0, HASHES - rows + 1, rows)]
+    keys = np.empty((len(signatures), len(bands)), dtype=np.int64)
+    for number, band in enumerate(bands):
+        _, inverse = np.unique(band, axis=0, return_inverse=True)
+        keys[:, number] = inverse.ravel()
+    least = threshold - MARGIN
+    for number in range(len(bands)):
+        order = np.argsort(keys[:, number], kind="stable")
+        cuts = np.flatnonzero(np.diff(keys[order, number])) + 1
+        for bucket in np.split(order, cuts):
+            for here, a in enumerate(bucket[:-1].tolist()):
+                others = bucket[here + 1 :]
+                others = others[~(keys[others, :number] == keys[a, :number]).any(axis=1)]
+                others = others[(signatures[others] == signatures[a]).mean(axis=1) >= least]
+                if len(others):
+                    yield a, others
 
 
 def shingle_sets(texts: Sequence[str]) -> list[Hashes]:
@@ -97,7 +146,7 @@ def shingle_sets(texts: Sequence[str]) -> list[Hashes]:
 
 
 def minhash(shingled: Sequence[Hashes], *, seed: int = 1, progress: Progress = silent) -> NDArray[np.uint32]:
-    """Signatures, shape (texts, 256): the minimum of each multiply-shift hash over the shingles."""
+    """Signatures, shape (sets, 256): the minimum of each multiply-shift hash over the shingles."""
     rng = np.random.default_rng(seed)
     factor = rng.integers(0, 2**63, size=HASHES, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
     addend = rng.integers(0, 2**63, size=HASHES, dtype=np.uint64)

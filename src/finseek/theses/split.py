@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from finseek.core.actions import ACTIONS, Action
 from finseek.core.errors import ConfigError, InputError
 from finseek.core.sessions import Sessions
-from finseek.theses.near_duplicates import near_duplicates
+from finseek.theses.near_duplicates import matches
 from finseek.theses.options import SplitOptions
 
 SPLITS = ("train", "validation", "test")
@@ -159,9 +159,9 @@ def purge_near_duplicates(names: NDArray[np.str_], theses: Sequence[Dated], thre
     except AttributeError:
         raise ConfigError("split.near_duplicate_threshold compares texts, and these theses have none") from None
     order = [SPLITS.index(names[place]) for place in places]
-    for pair in near_duplicates(texts, threshold, order):
-        earlier = min(pair.first, pair.second, key=order.__getitem__)
-        names[places[earlier]] = "near_duplicate"
+    for match in matches(texts, threshold, order):
+        earlier = min(match.first, match.second, key=lambda alike: order[alike[0]])
+        names[[places[place] for place in earlier]] = "near_duplicate"
 
 
 def assemble(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from datetime import date
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -107,14 +107,15 @@ def iterate_split(path: Path) -> Iterator[Thesis]:
 
     try:
         table = pl.scan_parquet(path)
-        count = table.select(pl.len()).collect().item()
-        for offset in range(0, count, ROWS):
+        for offset in count(step=ROWS):
             rows = table.slice(offset, ROWS).select(Thesis.__struct_fields__).collect()
             columns = rows.to_dict(as_series=False)
             columns["action"] = [Action(action) for action in columns["action"]]
             decode = msgspec.json.decode
             columns["indicators"] = [{} if text == "{}" else decode(text) for text in columns["indicators"]]
             yield from map(Thesis, *columns.values())
+            if len(rows) < ROWS:
+                return
     except (pl.exceptions.PolarsError, OSError, ValueError) as error:
         raise ArtifactError(f"{path} is no split of theses ({error}): run the split stage") from error
 

@@ -24,9 +24,19 @@ def test_pairs_between_splits_are_named_and_counted() -> None:
     found = near_duplicate_findings(splits, 0.7)
     assert found["counts"] == {"train/test": 1, "train/validation": 2}
     assert [pair["uids"] for pair in found["pairs"]] == [
+        [splits["train"][2].uid, splits["test"][0].uid],
         [splits["train"][0].uid, splits["validation"][0].uid],
         [splits["train"][1].uid, splits["validation"][0].uid],
-        [splits["train"][2].uid, splits["test"][0].uid],
     ]
-    assert found["pairs"][2]["jaccard"] == 1.0
+    assert found["pairs"][0]["jaccard"] == 1.0
     assert found["theses"] == 5
+
+
+def test_a_corpus_of_one_text_is_counted_and_not_listed() -> None:
+    splits = {
+        "train": [make(n, "one text for all") for n in range(3000)],
+        "test": [make(9999, "One text, for all!")] * 2000,
+    }
+    found = near_duplicate_findings(splits)
+    assert found["counts"] == {"train/test": 6_000_000}
+    assert len(found["pairs"]) == 1000

@@ -56,6 +56,8 @@ def test_walk_forward_against_brute_force(
         expected = [t.uid for t in THESES if low <= int(SESSIONS.index([t.as_of_date])[0]) < start - dropped]
         assert [t.uid for t in fold.train] == expected
         assert len(fold.train) + len(fold.test) + sum(map(len, fold.dropped.values())) == len(THESES)
+        assert gap or "gap" not in fold.dropped
+        assert purge or "purged" not in fold.dropped
 
 
 @settings(max_examples=60, deadline=None)
@@ -90,6 +92,8 @@ def test_combinatorial_against_brute_force(n: int, k: int, horizon: int, embargo
             expected.append(thesis.uid)
         assert [t.uid for t in fold.train] == expected
         assert len(fold.train) + len(fold.test) + sum(map(len, fold.dropped.values())) == len(THESES)
+        assert embargo or "embargoed" not in fold.dropped
+        assert purge or "purged" not in fold.dropped
     assert set(counts.values()) == {comb(n - 1, k - 1)}
 
 

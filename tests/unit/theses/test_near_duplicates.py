@@ -3,6 +3,7 @@ from __future__ import annotations
 import random
 import re
 from datetime import date
+from functools import cache
 from pathlib import Path
 
 import msgspec
@@ -27,12 +28,15 @@ from finseek.theses.synthetic import generate_theses
 WORDS = [f"w{i}" for i in range(400)]
 
 
+@cache
+def triples(text: str) -> frozenset[tuple[str, ...]]:
+    words = re.findall(r"\w+", text.lower())
+    return frozenset(tuple(words[i : i + 3]) for i in range(max(len(words) - 2, 1)))
+
+
 def exact(one: str, other: str) -> float:
     """Jaccard similarity of sets of word triples, written down as one reads it."""
-    a, b = (
-        {tuple(words[i : i + 3]) for i in range(max(len(words) - 2, 1))}
-        for words in (re.findall(r"\w+", text.lower()) for text in (one, other))
-    )
+    a, b = triples(one), triples(other)
     return len(a & b) / len(a | b)
 
 
@@ -49,6 +53,16 @@ def test_equals_exact_jaccard_on_all_pairs() -> None:
     for threshold in (0.5, 0.8, 1.0):
         found = {(pair.first, pair.second): pair.jaccard for pair in near_duplicates(texts, threshold)}
         assert found == {pair: pytest.approx(s) for pair, s in truth.items() if s >= threshold}
+
+
+def test_a_pair_comes_once() -> None:
+    rng = random.Random(9)
+    text = " ".join(rng.choices(WORDS, k=60))
+    texts = [text] * 3 + [edited(text, 0.03, rng) for _ in range(20)] + [text]
+    pairs = [pair[:2] for pair in near_duplicates(texts, 0.3)]
+    assert len(set(pairs)) == len(pairs)
+    assert {(0, 1), (0, 2), (1, 2), (0, 23)} <= set(pairs)
+    assert all(first < second for first, second in pairs)
 
 
 def test_only_between_groups() -> None:
