@@ -14,10 +14,11 @@ from torch import Tensor, nn
 
 from finseek.core.errors import InputError
 from finseek.model.block import DeepSeekBlock
+from finseek.model.cache import Cache
 from finseek.model.config import DeepSeekConfig
 from finseek.model.context import Context, context_of
 from finseek.model.experts import RoutedExperts
-from finseek.model.generate import Cache, generate
+from finseek.model.generate import generate
 from finseek.model.loss import Targets, next_token_loss
 from finseek.model.mtp import MTPBlock, mtp_loss
 from finseek.model.norm import RMSNorm

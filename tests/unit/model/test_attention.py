@@ -12,8 +12,8 @@ from torch import Tensor
 from finseek.model import DeepSeekV3
 from finseek.model import attention as attention_module
 from finseek.model.blockwise import BLOCK, KEEP, BlockwiseAttention
+from finseek.model.cache import Cache, advance
 from finseek.model.context import Context, context_of
-from finseek.model.generate import Cache, advance
 from finseek.model.rope import phasors
 
 Make = Callable[..., DeepSeekV3]
@@ -83,7 +83,7 @@ def test_cached_decoding_equals_the_full_forward_at_every_position(
         cache, start, parts = Cache.empty(model, 3, 23), 0, []
         for piece in pieces:
             tokens = ids[:, start : start + piece]
-            h = advance(model, cache, tokens, torch.arange(start, start + piece)[None], None)
+            h = advance(model, cache, tokens)
             parts.append(model.lm_head(h))
             start += piece
     torch.testing.assert_close(torch.cat(parts, dim=1), full, rtol=0, atol=1e-5)

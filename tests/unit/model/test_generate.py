@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+import finseek.model.generate as generate_module
 from finseek.core.errors import InputError
 from finseek.model import DeepSeekV3, score_continuations
 from finseek.model.generate import pick
@@ -132,3 +133,43 @@ def test_empty_prompts_and_continuations_are_refused(make_model: Make) -> None:
     for prompts, continuations in (([[]], [[[1]]]), ([[1]], [[[]]]), ([[1]], [])):
         with pytest.raises(InputError):
             score_continuations(model, prompts, continuations)  # type: ignore[arg-type]
+
+
+def test_speculation_gives_the_same_tokens_in_fewer_steps(make_model: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = make_model(num_nextn_predict_layers=1, initializer_range=0.02).train()
+    rows = (torch.arange(24)[None] + torch.tensor([[0], [3], [5]])) % 7 + 10
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    for _ in range(25):
+        optimizer.zero_grad()
+        model(rows, labels=rows, return_logits=False).loss.backward()
+        optimizer.step()
+    model.eval()
+    mask = torch.ones_like(rows[:, :9])
+    mask[1, :4] = 0
+    steps: list[int] = []
+    run = generate_module.advance
+    monkeypatch.setattr(generate_module, "advance", lambda *a: (steps.append(1), run(*a))[1])
+    plain = model.generate(rows[:, :9], mask, max_new_tokens=16)
+    plain_steps = len(steps)
+    steps.clear()
+    assert torch.equal(model.generate(rows[:, :9], mask, max_new_tokens=16, speculate=True), plain)
+    assert len(steps) < 0.7 * plain_steps == 0.7 * 16
+
+
+@pytest.mark.parametrize("stops", [None, list(range(0, 61, 5))])
+def test_speculation_is_right_where_its_guesses_are_wrong(
+    make_model: Make, ids: torch.Tensor, stops: list[int] | None
+) -> None:
+    model = make_model(num_nextn_predict_layers=2)
+    mask = torch.ones_like(ids)
+    mask[0, :6] = 0
+    for n in (1, 2, 9):
+        plain, fast = (model.generate(ids, mask, n, stop_token_ids=stops, speculate=s) for s in (False, True))
+        assert torch.equal(plain, fast)
+
+
+def test_speculation_needs_greedy_choice_and_a_module(make_model: Make, ids: torch.Tensor) -> None:
+    with pytest.raises(InputError, match="MTP module"):
+        make_model().generate(ids, speculate=True)
+    with pytest.raises(InputError, match="temperature 0"):
+        make_model(num_nextn_predict_layers=1).generate(ids, speculate=True, temperature=1.0)
