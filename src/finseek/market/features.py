@@ -3,7 +3,7 @@
 Legend: S sessions, N tickers, n a window in bars, x_t the value at bar t; o h l c are adjusted prices, r_t = ln(c_t /
 c_{t-1}), m_t = raw close x volume (money). A formula gets arrays (S, N) that hold the bars of each ticker one after the
 other without holes, and returns (S, N); what it returns before it has seen ``window`` earlier bars is thrown away, so
-it need not care. A formula may use rows <= t for row t, nothing else.
+it need not care. A formula may use rows <= t of the same column for row t, nothing else: columns come in blocks.
 
 Every feature has a *scale*: how its value becomes a number that a constant grid can cut.
 

@@ -12,8 +12,10 @@ of 16 bins, ``ret5=p`` the highest, ``ret5=na`` unknown. ``mkt_ret5`` is the sam
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
+from functools import cached_property
 from statistics import NormalDist
 
 import numpy as np
@@ -30,6 +32,9 @@ MISSING = "na"
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 # Rounded before it is cut: a value on an edge falls on the same side whatever the last bits of the prices say.
 DECIMALS = 9
+# Columns that are worked on together: few enough for their windows to stay in the processor's cache.
+BLOCK = 64
+ALL = slice(None)
 
 
 @dataclass(frozen=True)
@@ -39,16 +44,19 @@ class Snapshots:
     Attributes:
         prices: the table that they were computed from.
         options: which, and how they are rendered.
-        features: by name, shape (S, N), in the feature's own unit; NaN where history is missing.
-        scaled: by name, shape (S, N): the number that is rendered; NaN likewise.
+        scaled: by name, shape (S, N): the number that is rendered; NaN where history is missing.
         scales: by name, ``normal`` or ``unit``.
     """
 
     prices: Prices
     options: SnapshotOptions
-    features: dict[str, Floats]
     scaled: dict[str, Floats]
     scales: dict[str, str]
+
+    @cached_property
+    def features(self) -> dict[str, Floats]:
+        """By name, shape (S, N), in the feature's own unit; NaN where history is missing. Computed when first read."""
+        return _compute(self.prices, self.options, OwnBars.value)
 
     def bins(self, name: str) -> NDArray[np.int8]:
         """Bin of a feature, 0 lowest, -1 unknown; shape (S, N)."""
@@ -92,52 +100,66 @@ def snapshots(prices: Prices, options: SnapshotOptions | None = None) -> Snapsho
         ConfigError: the context wants a benchmark and there is none.
     """
     options = options or SnapshotOptions()
-    columns = OwnBars(prices)
-    features, scaled = {}, {}
-    scales: dict[str, str] = {}
-    for feature in options.resolve():
-        value, standard = columns.evaluate(feature)
-        features[feature.name], scaled[feature.name], scales[feature.name] = value, standard, feature.scale
-    shape = prices.close.shape
+    scales: dict[str, str] = {feature.name: feature.scale for feature in options.resolve()}
+    for source in options.context:
+        scales |= {f"{PREFIX[source]}_{name}": find_feature(name).scale for name in options.context_features}
+    return Snapshots(prices, options, _compute(prices, options, OwnBars.scaled), scales)
+
+
+def _compute(
+    prices: Prices, options: SnapshotOptions, evaluate: Callable[[OwnBars, Feature], Floats]
+) -> dict[str, Floats]:
+    """One array (S, N) a feature, the context's last."""
+    chosen, shape = options.resolve(), prices.close.shape
+    arrays = {feature.name: np.empty(shape) for feature in chosen}
+    for first in range(0, shape[1], BLOCK):
+        columns = slice(first, first + BLOCK)
+        own = OwnBars(prices, columns)
+        for feature in chosen:
+            arrays[feature.name][:, columns] = evaluate(own, feature)
     for source in options.context:
         around = OwnBars(context_prices(prices, source))
         for feature in map(find_feature, options.context_features):
-            value, standard = (np.broadcast_to(array, shape) for array in around.evaluate(feature))
-            name = f"{PREFIX[source]}_{feature.name}"
-            features[name], scaled[name], scales[name] = value, standard, feature.scale
-    return Snapshots(prices, options, features, scaled, scales)
+            arrays[f"{PREFIX[source]}_{feature.name}"] = np.broadcast_to(evaluate(around, feature), shape)
+    return arrays
 
 
 class OwnBars:
     """The bars of each ticker moved together, so that windows count bars; and back."""
 
-    def __init__(self, prices: Prices) -> None:
+    def __init__(self, prices: Prices, columns: slice = ALL) -> None:
+        has_bar = ~np.isnan(prices.close[:, columns])
         self.order: NDArray[np.int64] | None = None
-        if not prices.has_bar.all():
-            self.order = np.argsort(~prices.has_bar, axis=0, kind="stable")
-        close = self._together(prices.adjusted_close)
+        if not has_bar.all():
+            self.order = np.argsort(~has_bar, axis=0, kind="stable")
+        raw, close = self._together(prices.close[:, columns]), self._together(prices.adjusted_close[:, columns])
+        factor = close / raw
         growth = np.log(close / shifted(close, 1))
         self.bars = Bars(
-            open=self._together(prices.adjusted_open),
-            high=self._together(prices.adjusted_high),
-            low=self._together(prices.adjusted_low),
+            open=self._together(prices.open[:, columns]) * factor,
+            high=self._together(prices.high[:, columns]) * factor,
+            low=self._together(prices.low[:, columns]) * factor,
             close=close,
-            money=self._together(prices.money),
+            money=raw * self._together(prices.volume[:, columns]),
             growth=growth,
             volatility=volatility(growth),
         )
         # Nothing can be measured in volatilities of zero: what is scaled by them is missing.
         self.volatility = np.where(self.bars.volatility > 0, self.bars.volatility, np.nan)
 
-    def evaluate(self, feature: Feature) -> tuple[Floats, Floats]:
-        """Value and scaled value of a feature, shape (S, N)."""
+    def value(self, feature: Feature) -> Floats:
+        """A feature in its own unit, shape (S, N)."""
         with np.errstate(divide="ignore", invalid="ignore"):
-            value = self._known(feature.formula(self.bars), feature.window)
-            standard = self._known(feature.scaling(value, self.volatility), feature.scaled_window)
-        return self._back(value), self._back(np.round(standard, DECIMALS, out=standard))
+            return self._known(feature.formula(self.bars).copy(), feature.window)
+
+    def scaled(self, feature: Feature) -> Floats:
+        """The number that is rendered, shape (S, N)."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            standard = feature.scaling(feature.formula(self.bars), self.volatility)
+            return self._known(np.round(standard, DECIMALS), feature.scaled_window)
 
     def _together(self, values: Floats) -> Floats:
-        return values if self.order is None else np.take_along_axis(values, self.order, axis=0)
+        return np.ascontiguousarray(values) if self.order is None else np.take_along_axis(values, self.order, axis=0)
 
     def _back(self, values: Floats) -> Floats:
         if self.order is None:
@@ -147,13 +169,15 @@ class OwnBars:
         return result
 
     def _known(self, values: Floats, window: int) -> Floats:
-        """NaN where fewer than ``window`` earlier bars exist or they lie too far apart."""
-        result = values.copy()
-        result[:window] = np.nan
+        """Values back on their sessions; NaN where fewer than ``window`` earlier bars exist or they lie too far apart.
+
+        Overwrites ``values``.
+        """
+        values[:window] = np.nan
         if self.order is not None and window:
             span = self.order[window:] - self.order[: len(self.order) - window]
-            result[window:][span > 2 * window + 2] = np.nan
-        return result
+            values[window:][span > 2 * window + 2] = np.nan
+        return self._back(values)
 
 
 def edges(scale: str, bins: int) -> Floats:
