@@ -111,8 +111,9 @@ def _candidates(signatures: NDArray[np.uint32], threshold: float) -> Iterator[tu
     least = threshold - MARGIN
     for number in range(len(bands)):
         order = np.argsort(keys[:, number], kind="stable")
-        cuts = np.flatnonzero(np.diff(keys[order, number])) + 1
-        for bucket in np.split(order, cuts):
+        sizes = np.bincount(keys[:, number])
+        ends = np.cumsum(sizes)
+        for bucket in (order[end - size : end] for end, size in zip(ends, sizes, strict=True) if size > 1):
             for here, a in enumerate(bucket[:-1].tolist()):
                 others = bucket[here + 1 :]
                 others = others[~(keys[others, :number] == keys[a, :number]).any(axis=1)]

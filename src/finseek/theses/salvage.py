@@ -32,7 +32,9 @@ def salvaged_theses(content: bytes, name: str, options: ThesesOptions) -> Iterat
     index = 0
     for token in _TOKEN.finditer(content):
         if token["trouble"]:
-            break
+            begin = token.start() if start is None else start
+            yield _lost(content, name, index, begin, len(content), "an unfinished section: what follows is unread")
+            return
         if token["above"] and start is None:
             above = token["above"]
         elif token["open"]:
@@ -68,7 +70,7 @@ def _strict(content: bytes, above: bytes, name: str, index: int, start: int, end
     return raw
 
 
-def _lost(content: bytes, name: str, index: int, start: int, end: int) -> Raw:
+def _lost(content: bytes, name: str, index: int, start: int, end: int, what: str = "a thesis without its end") -> Raw:
     line = content.count(b"\n", 0, start) + 1
     text = content[start:end].decode("utf-8", "backslashreplace")
-    return Raw({}, {"text": text}, name, index, line, Refused("malformed_xml", "a thesis without its end", line))
+    return Raw({}, {"text": text}, name, index, line, Refused("malformed_xml", what, line))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import random
 from collections.abc import Callable
 from datetime import date, timedelta
@@ -94,6 +95,17 @@ def test_prices_that_were_known_are_none(prices: Prices) -> None:
     for table in (prices.open, prices.high, prices.low, prices.close, prices.adjusted_close):
         for step in (0, 5, 40):
             assert lint_hindsight([make(f"It closed at ${table[place - step, 0]:.2f}.")], prices) == []
+
+
+def test_a_price_known_by_its_adjustment_is_none(prices: Prices) -> None:
+    place = int(prices.sessions.index([DAY])[0])
+    close = prices.close.copy()
+    close[place + 4, 0] = 1234.56
+    for adjusted, findings in ((1234.56, 0), (1234.99, 1)):
+        table = prices.adjusted_close.copy()
+        table[place - 4, 0] = adjusted
+        changed = dataclasses.replace(prices, close=close, adjusted_close=table)
+        assert len(lint_hindsight([make("It closed at $1,234.56.")], changed)) == findings
 
 
 def test_averages_and_other_money_are_not_judged(prices: Prices) -> None:

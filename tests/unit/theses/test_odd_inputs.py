@@ -167,6 +167,10 @@ CASES = [
          options={"salvage": True}),
     Case("salvage of an unfinished thesis", corpus(thesis()[:-9], thesis("2024-01-08"))[:-3], 1, ["malformed_xml"],
          options={"salvage": True}),
+    Case("salvage stops at an unfinished comment", corpus(thesis(), "<!-- ", thesis("2024-01-08")), 1, ["malformed_xml"],
+         options={"salvage": True}),
+    Case("salvage stops in an unfinished thesis", corpus(thesis(), thesis("2024-01-08", reasoning="<![CDATA[ x")), 1,
+         ["malformed_xml"], options={"salvage": True}),
     Case("salvage refuses a DOCTYPE", '<!DOCTYPE a [<!ENTITY e "f">]>' + GOOD[:-3], 0, ["doctype"],
          options={"salvage": True}),
     # containers
