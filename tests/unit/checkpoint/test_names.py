@@ -1,3 +1,4 @@
+# ruff: noqa: E501
 """The table of names against everybody else's names: our model, transformers, AutoModel's own adapter."""
 
 from __future__ import annotations

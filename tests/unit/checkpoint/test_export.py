@@ -1,0 +1,120 @@
+"""From adapters, training states and AutoModel's folders back to Hugging Face; PEFT is the oracle of merging."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from finseek.checkpoint import export_hf, verify_checkpoint
+from finseek.core.errors import InputError
+from finseek.model import DeepSeekConfig, DeepSeekV3
+
+SMALL = {"num_hidden_layers": 2, "vocab_size": 128, "n_routed_experts": 4}
+
+
+def tensors_of(folder: Path) -> dict[str, torch.Tensor]:
+    return {k: v for file in sorted(folder.glob("*.safetensors")) for k, v in load_file(file).items()}
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    config = DeepSeekConfig.preset("tiny", num_nextn_predict_layers=1, **SMALL)
+    DeepSeekV3(config, seed=5).save_pretrained(tmp_path / "base")
+    (tmp_path / "base" / "tokenizer.json").write_text("{}")
+    return tmp_path / "base"
+
+
+@pytest.mark.parametrize("targets", [None, ["o_proj", "q_b_proj", "experts"]], ids=["attention", "experts too"])
+def test_merged_as_peft_merges(base: Path, tmp_path: Path, targets: list[str] | None) -> None:
+    from finseek.model.lora import add_lora
+
+    adapted = add_lora(DeepSeekV3.from_pretrained(base), rank=3, alpha=8.0, target_modules=targets)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for name, parameter in adapted.named_parameters():
+            if "lora_B" in name:
+                parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.1)
+    adapted.save_pretrained(tmp_path / "adapter")
+    export_hf(tmp_path / "adapter", tmp_path / "out", base=base)
+    adapted.merge_and_unload().save_pretrained(tmp_path / "peft")
+    ours, theirs, before = tensors_of(tmp_path / "out"), tensors_of(tmp_path / "peft"), tensors_of(base)
+    assert ours.keys() == theirs.keys() == before.keys()
+    changed = [name for name in ours if not torch.equal(ours[name], before[name])]
+    assert len(changed) > 5
+    for name, value in ours.items():
+        torch.testing.assert_close(value, theirs[name], atol=1e-6, rtol=1e-6, msg=lambda m, name=name: f"{name}: {m}")
+    verify_checkpoint(tmp_path / "out")
+    export_hf(tmp_path / "adapter", tmp_path / "kept", base=base, adapter="keep")
+    kept = json.loads((tmp_path / "kept" / "adapter_config.json").read_bytes())
+    assert kept["base_model_name_or_path"] == str(base.resolve())
+    with pytest.raises(InputError, match=r"an adapter is no model without it: give .* --base"):
+        export_hf(tmp_path / "adapter", tmp_path / "none")
+    config = tmp_path / "adapter" / "adapter_config.json"
+    config.write_text(json.dumps({**json.loads(config.read_bytes()), "use_dora": True}))
+    with pytest.raises(InputError, match="use_dora True cannot be merged"):
+        export_hf(tmp_path / "adapter", tmp_path / "none", base=base)
+
+
+def test_an_adapter_for_another_model(base: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "adapter"
+    folder.mkdir()
+    (folder / "adapter_config.json").write_text(
+        json.dumps({"peft_type": "LORA", "r": 2, "lora_alpha": 4, "bias": "none"})
+    )
+    name = "base_model.model.model.layers.7.self_attn.o_proj.lora_{}.weight"
+    save_file(
+        {name.format("A"): torch.ones(2, 128), name.format("B"): torch.ones(128, 2)},
+        folder / "adapter_model.safetensors",
+    )
+    with pytest.raises(
+        InputError, match=r"has no model\.layers\.7\.self_attn\.o_proj\.weight, which the adapter changes"
+    ):
+        export_hf(folder, tmp_path / "out", base=base)
+    save_file({name.format("A"): torch.ones(2, 128)}, folder / "adapter_model.safetensors")
+    with pytest.raises(InputError, match="only one matrix of its pair"):
+        export_hf(folder, tmp_path / "out", base=base)
+    assert not (tmp_path / "out").exists()
+
+
+def test_automodels_consolidated_folder_gets_its_mtp_layers_back(base: Path, tmp_path: Path) -> None:
+    step = tmp_path / "run" / "epoch_0_step_9"
+    trained = {name: value + 1 for name, value in tensors_of(base).items() if not name.startswith("model.layers.2.")}
+    consolidated = step / "model" / "consolidated"
+    consolidated.mkdir(parents=True)
+    save_file(trained, consolidated / "model.safetensors", metadata={"format": "pt"})
+    shutil.copy(base / "config.json", consolidated)
+    (tmp_path / "run" / "LATEST").symlink_to(step.name)
+    with pytest.raises(InputError, match=r"missing model\.layers\.2\."):
+        export_hf(step, tmp_path / "out")
+    export_hf(tmp_path / "run", tmp_path / "out", base=base)
+    made, before = tensors_of(tmp_path / "out"), tensors_of(base)
+    assert made.keys() == before.keys()
+    for name, value in made.items():
+        own = {"embed_tokens.weight": "model.embed_tokens.weight", "head.weight": "lm_head.weight"}
+        copied = own.get(name.removeprefix("model.layers.2.").removeprefix("shared_head."), name)
+        assert torch.equal(value, trained.get(copied, before[name])), name
+    assert (tmp_path / "out" / "tokenizer.json").is_file()
+    DeepSeekV3.from_pretrained(tmp_path / "out")
+    shutil.rmtree(consolidated)
+    with pytest.raises(InputError, match="not consolidated"):
+        export_hf(step, tmp_path / "again")
+    with pytest.raises(InputError, match=r"no config\.json and no adapter_config\.json"):
+        export_hf(tmp_path, tmp_path / "again")
+
+
+@pytest.mark.parametrize(("key", "prefix"), [("state_dict", "model."), ("model", "")], ids=["lightning", "finseek"])
+def test_a_training_state(base: Path, tmp_path: Path, key: str, prefix: str) -> None:
+    model = DeepSeekV3.from_pretrained(base)
+    torch.save({key: {prefix + name: value + 1 for name, value in model.state_dict().items()}}, tmp_path / "last.ckpt")
+    export_hf(tmp_path / "last.ckpt", tmp_path / "out", base=base)
+    again = DeepSeekV3.from_pretrained(tmp_path / "out")
+    for name, value in model.state_dict().items():
+        assert torch.equal(again.state_dict()[name], value + 1), name
+    torch.save({"other": 1}, tmp_path / "other.pt")
+    with pytest.raises(InputError, match="neither state_dict nor model"):
+        export_hf(tmp_path / "other.pt", tmp_path / "none", base=base)
