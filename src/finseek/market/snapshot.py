@@ -32,6 +32,8 @@ MISSING = "na"
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 # Rounded before it is cut: a value on an edge falls on the same side whatever the last bits of the prices say.
 DECIMALS = 9
+# Numbers are shown from -9.9 to 9.9.
+LIMIT = 99
 # Columns that are worked on together: few enough for their windows to stay in the processor's cache.
 BLOCK = 64
 ALL = slice(None)
@@ -69,10 +71,21 @@ class Snapshots:
             InputError: the day is no session, or the ticker is unknown or has no bar on it.
         """
         row, column = self.place(ticker, as_of_date)
-        return " ".join(
-            f"{name}={render(float(array[row, column]), self.scales[name], self.options)}"
-            for name, array in self.scaled.items()
-        )
+        return " ".join(f"{name}={self._words[codes[row, column]]}" for name, codes in self._codes.items())
+
+    @cached_property
+    def _words(self) -> tuple[str, ...]:
+        """The word of each code; the last is that of -1."""
+        if self.options.rendering == "words":
+            return (*LETTERS[: self.options.bins], MISSING)
+        return (*(f"{'-' if n < 0 else '+'}{abs(n) // 10}.{abs(n) % 10}" for n in range(-LIMIT, LIMIT + 1)), MISSING)
+
+    @cached_property
+    def _codes(self) -> dict[str, NDArray[np.int16]]:
+        """Place of each value's word in ``_words``, -1 where it is unknown; shape (S, N)."""
+        if self.options.rendering == "words":
+            return {name: self.bins(name).astype(np.int16) for name in self.scaled}
+        return {name: tenths(array, self.scales[name]) for name, array in self.scaled.items()}
 
     def place(self, ticker: str, as_of_date: date) -> tuple[int, int]:
         """Row and column of a ticker and day.
@@ -194,13 +207,9 @@ def bin_of(scaled: Floats, scale: str, bins: int) -> NDArray[np.int8]:
     return np.where(np.isnan(scaled), -1, found).astype(np.int8)
 
 
-def render(scaled: float, scale: str, options: SnapshotOptions) -> str:
-    """A scaled value as the prompt shows it."""
-    if np.isnan(scaled):
-        return MISSING
-    if options.rendering == "words":
-        return LETTERS[int(bin_of(np.array(scaled), scale, options.bins))]
+def tenths(scaled: Floats, scale: str) -> NDArray[np.int16]:
+    """Tenths of the number that is shown, counted from -9.9; -1 for NaN."""
     # A known range becomes -5..5, so that one decimal keeps a hundredth of it.
     number = 10 * (scaled - 0.5) if scale == "unit" else scaled
-    tenths = round(10 * min(max(number, -9.9), 9.9))
-    return f"{'-' if tenths < 0 else '+'}{abs(tenths) // 10}.{abs(tenths) % 10}"
+    count = np.rint(np.clip(10 * number, -LIMIT, LIMIT)) + LIMIT
+    return np.where(np.isnan(count), -1, count).astype(np.int16)
