@@ -7,12 +7,13 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 import yaml
 from pydantic import BaseModel, Field, ValidationError
 
+from finseek.audit.options import AuditOptions
 from finseek.backtest.options import BacktestOptions
 from finseek.core.errors import ConfigError
 from finseek.core.options import Options
@@ -23,6 +24,9 @@ from finseek.report.options import ReportOptions
 from finseek.samples.options import PromptOptions
 from finseek.theses.options import SplitOptions, ThesesOptions
 from finseek.train.options import ModelOptions, ParallelOptions, TrackingOptions, TrainOptions
+
+
+Part = TypeVar("Part", bound=Options)
 
 
 class RunOptions(Options):
@@ -61,6 +65,7 @@ class Config(Options):
     parallel: ParallelOptions = Field(default_factory=ParallelOptions)
     evaluate: EvaluateOptions = Field(default_factory=EvaluateOptions)
     backtest: BacktestOptions = Field(default_factory=BacktestOptions)
+    audit: AuditOptions = Field(default_factory=AuditOptions)
     report: ReportOptions = Field(default_factory=ReportOptions)
     tracking: TrackingOptions = Field(default_factory=TrackingOptions)
 
@@ -146,6 +151,19 @@ def validate_config(tree: Mapping[str, Any]) -> Config:
         raise ConfigError(_explain(error)) from None
 
 
+def validate_part(section: str, model: type[Part], assignments: Iterable[str]) -> Part:
+    """Options that are no part of a run's config, from ``section.key=value`` texts alone."""
+    overrides = from_arguments(assignments)
+    for override in overrides:
+        if not override.key.startswith(f"{section}."):
+            raise ConfigError(f"--set {override.key} is no key of this command; its keys begin with {section}.")
+    tree = apply_overrides({section: {}}, overrides)[section]
+    try:
+        return model.model_validate_json(orjson.dumps(tree, option=orjson.OPT_NON_STR_KEYS))
+    except ValidationError as error:
+        raise ConfigError(_explain(error, model, f"{section}.")) from None
+
+
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
@@ -166,16 +184,16 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return {str(key): value if value is not None else {} for key, value in tree.items()}
 
 
-def _explain(error: ValidationError) -> str:
+def _explain(error: ValidationError, root: type[BaseModel] = Config, prefix: str = "") -> str:
     """The first problem on one line: key, value, rule, nearest valid key."""
     problems = error.errors(include_url=False)
     first = problems[0]
-    key = ".".join(str(step) for step in first["loc"])
+    key = prefix + ".".join(str(step) for step in first["loc"])
     more = f" ({len(problems) - 1} more problems in the config)" if len(problems) > 1 else ""
     if first["type"] == "extra_forbidden":
-        valid = list(valid_keys(first["loc"][:-1]))
+        valid = list(valid_keys(first["loc"][:-1], root))
         near = difflib.get_close_matches(str(first["loc"][-1]), valid, n=1, cutoff=0.5)
-        elsewhere = [full for full in _all_keys(Config) if full.split(".")[-1] == first["loc"][-1]]
+        elsewhere = [full for full in _all_keys(root) if full.split(".")[-1] == first["loc"][-1]]
         hint = (near or elsewhere or [f"one of {', '.join(valid)}"])[0]
         return f"config key {key} is unknown; the nearest valid key is {hint}{more}"
     if first["type"] == "missing":
@@ -184,9 +202,9 @@ def _explain(error: ValidationError) -> str:
     return f"config key {key} is {json.dumps(first['input'], default=str)[:80]}: {message}{more}"
 
 
-def valid_keys(location: Iterable[str | int]) -> Iterator[str]:
+def valid_keys(location: Iterable[str | int], root: type[BaseModel] = Config) -> Iterator[str]:
     """Names of the keys at a place in the config."""
-    model: type[BaseModel] | None = Config
+    model: type[BaseModel] | None = root
     for step in location:
         field = model.model_fields.get(str(step)) if model else None
         model = nested_model(field.annotation) if field else None

@@ -64,6 +64,7 @@ def write_the_report(context: StageContext) -> dict[str, Any]:
             backtest=_json(paths.backtest / "metrics.json"),
             equity=_equity(paths.backtest / "equity.csv"),
             planted=read_json(config.report.planted) if config.report.planted else None,
+            audit={name: _json(paths.audit / f"{name}.json") for name in ("leaks", "contamination")},
             lineage={"artifacts": artifacts},
             options=config.report,
         )

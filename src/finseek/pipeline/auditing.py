@@ -1,0 +1,58 @@
+"""The stage that looks for what would make the figures worthless: leaks of time and of text, and what a model knew."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from finseek.core.artifacts import write_json, write_lines
+from finseek.pipeline.data import run_prices
+from finseek.pipeline.stages import StageContext
+
+FLAGGED_SHARE = 0.01
+LIGHTS = {"green": "passed", "amber": "caution", "red": "failed"}
+
+
+def audit_the_run(context: StageContext) -> dict[str, Any]:
+    """Stage ``audit``: near-duplicates between splits, hindsight in the texts, the model's knowledge cutoff."""
+    leaks, counts = _leaks(context)
+    write_json(context.paths.audit / "leaks.json", leaks)
+    write_json(context.paths.audit / "contamination.json", _contamination(context))
+    return counts
+
+
+def _leaks(context: StageContext) -> tuple[dict[str, Any], dict[str, int]]:
+    from finseek.audit.hindsight import HindsightOptions, lint_hindsight, summarize
+    from finseek.audit.splits import near_duplicate_findings
+    from finseek.theses import load_split
+
+    config, paths = context.config, context.paths
+    splits = {name: load_split(paths.split / f"{name}.parquet") for name in ("train", "validation", "test")}
+    everything = [thesis for part in splits.values() for thesis in part]
+    hindsight_options = HindsightOptions(teacher_cutoff=config.theses.teacher_cutoff)
+    findings = lint_hindsight(everything, run_prices(context), hindsight_options)
+    write_lines(paths.audit / "hindsight.jsonl", (msgspec.json.encode(finding) for finding in findings))
+    hindsight = summarize(findings, everything, hindsight_options)
+    duplicates = near_duplicate_findings(splits, config.audit.near_duplicate_threshold, context.progress)
+    across = sum(count for pair, count in duplicates["counts"].items() if len(set(pair.split("/"))) > 1)
+    share = hindsight["flagged"] / max(hindsight["theses"], 1)
+    status = "failed" if across or share > FLAGGED_SHARE else "caution" if hindsight["flagged"] else "passed"
+    summary = (
+        f"{across:,} pairs of nearly equal theses in different splits (similarity at least "
+        f"{duplicates['threshold']}); {hindsight['flagged']:,} of {hindsight['theses']:,} theses name a later date or "
+        "a price first seen later."
+    )
+    counts = {"near_duplicate_pairs": across, "theses_with_hindsight": hindsight["flagged"]}
+    return {"status": status, "summary": summary, "near_duplicates": duplicates, "hindsight": hindsight}, counts
+
+
+def _contamination(context: StageContext) -> dict[str, Any]:
+    from finseek.audit.cutoff import knowledge_gate
+    from finseek.evaluate import read_predictions
+
+    model = context.config.model
+    rows = read_predictions(context.paths.evaluate / "eval_results.csv")
+    gate = knowledge_gate(rows, model.knowledge_cutoff if model else None, bool(model and model.path))
+    says = str(gate["says"])
+    return {"status": LIGHTS[gate["gate"]], "summary": f"{says[:1].upper()}{says[1:]}.", **gate}
