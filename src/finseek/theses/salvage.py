@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from finseek.theses.clean import Raw
 from finseek.theses.options import ThesesOptions
 from finseek.theses.refuse import Refused
-from finseek.theses.xml import parse_xml, xml_theses
+from finseek.theses.xml import DECLARATION, parse_xml, xml_theses
 
 _TOKEN = re.compile(
     rb"<!--.*?-->|<!\[CDATA\[.*?\]\]>|<\?.*?\?>|(?P<open><(?:\w+:)?thesis(?=[\s>/])[^<>]*>)"
@@ -58,7 +58,8 @@ def salvaged_theses(content: bytes, name: str, options: ThesesOptions) -> Iterat
 def _strict(content: bytes, above: bytes, name: str, index: int, start: int, end: int, options: ThesesOptions) -> Raw:
     root = re.match(rb"<([\w:-]+)", above)
     assert root is not None, "the pattern of an element above begins with a name"
-    piece = above + content[start:end] + b"</" + root[1] + b">"
+    declared = DECLARATION.match(content.removeprefix(b"\xef\xbb\xbf"))
+    piece = (declared[0] if declared else b"") + above + content[start:end] + b"</" + root[1] + b">"
     line = content.count(b"\n", 0, start) + 1
     try:
         parse_xml(piece, name)

@@ -11,7 +11,7 @@ from finseek.theses.clean import KNOWN, Raw, field_name
 from finseek.theses.options import ThesesOptions
 from finseek.theses.refuse import Refused, shown
 
-_DECLARATION = re.compile(rb"""<\?xml\s(?:[^>]*?encoding\s*=\s*["']([^"'>]*)["'])?[^>]*\?>""")
+DECLARATION = re.compile(rb"""<\?xml\s(?:[^>]*?encoding\s*=\s*["']([^"'>]*)["'])?[^>]*\?>""")
 _WIDE = (b"\xff\xfe", b"\xfe\xff", b"<\x00", b"\x00<", b"\x00\x00<", b"<\x00\x00\x00")
 _SEVERAL_ROOTS = (etree.ErrorTypes.ERR_DOCUMENT_END, etree.ErrorTypes.ERR_RESERVED_XML_NAME)
 _MALFORMED = (etree.XMLSyntaxError, OSError, ValueError, LookupError)
@@ -76,10 +76,10 @@ def _parser() -> etree.XMLParser:
 
 def _joined(content: bytes, error: etree.XMLSyntaxError) -> bytes:
     """Several UTF-8 documents of one file under one root; where that could change a text the error stands."""
-    encodings = {name.upper() for name in _DECLARATION.findall(content)} - {b"", b"UTF-8", b"US-ASCII"}
+    encodings = {name.upper() for name in DECLARATION.findall(content)} - {b"", b"UTF-8", b"US-ASCII"}
     if content.startswith(_WIDE) or encodings or b"<![CDATA[" in content:
         raise error
-    return b"<theses>" + _DECLARATION.sub(b"", content.removeprefix(b"\xef\xbb\xbf")) + b"</theses>"
+    return b"<theses>" + DECLARATION.sub(b"", content.removeprefix(b"\xef\xbb\xbf")) + b"</theses>"
 
 
 def _doctype_follows(content: bytes) -> bool:

@@ -125,6 +125,16 @@ def test_salvage_marks_what_it_keeps(tmp_path: Path) -> None:
     assert [json.loads(line).get("salvaged") for line in lines] == [True, True, None]
 
 
+def test_salvage_reads_in_the_declared_encoding(tmp_path: Path) -> None:
+    text = '<?xml version="1.0" encoding="ISO-8859-1"?><stock-theses ticker="T">' + thesis(
+        "2024-01-05", reasoning="cafÃ©"
+    )
+    (tmp_path / "a.xml").write_bytes(text.encode("latin-1"))
+    (kept,), rejects = read_theses(tmp_path, ThesesOptions(salvage=True))
+    assert kept.reasoning == "cafÃ©"
+    assert not rejects
+
+
 def test_links_and_pipes_do_not_hang(tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.mkdir()
