@@ -98,7 +98,7 @@ def first_batch(tokens: TokenSet, options: TrainOptions, pad_id: int) -> TensorB
     """A few samples spread over the file, as one pass."""
     rows = np.unique(np.linspace(0, len(tokens) - 1, ROWS).astype(np.int64))
     weights = tokens.token_weights(options.loss_weights, options.answer_only_loss)
-    return tensors(tokens.collate(rows, weights, pad_id), len(rows))
+    return tensors(tokens.collate(rows, weights, pad_id))
 
 
 def check_masks(samples: Sequence[Sample], tokens: TokenSet, options: TrainOptions) -> Finding:

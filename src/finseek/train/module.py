@@ -27,7 +27,7 @@ IGNORED = -100
 class TensorBatch(NamedTuple):
     """A :class:`finseek.train.data.Batch` of tensors; ``mask`` is None where no row is padded.
 
-    ``labels`` are the input ids, −100 on padding; ``rows`` is the batch's share of the rows of its step.
+    ``labels`` are the input ids, −100 on padding.
     """
 
     input_ids: Tensor
@@ -35,7 +35,6 @@ class TensorBatch(NamedTuple):
     labels: Tensor
     weight: Tensor
     action: Tensor
-    rows: float
 
 
 class StepBatch(NamedTuple):
@@ -54,8 +53,8 @@ class StepBatch(NamedTuple):
     tokens: int
 
 
-def tensors(batch: Batch, step_rows: int) -> TensorBatch:
-    """The same batch in torch, as a part of a step of ``step_rows`` samples."""
+def tensors(batch: Batch) -> TensorBatch:
+    """The same batch in torch."""
     ids, mask = torch.from_numpy(batch.input_ids), torch.from_numpy(batch.attention_mask)
     return TensorBatch(
         ids,
@@ -63,7 +62,6 @@ def tensors(batch: Batch, step_rows: int) -> TensorBatch:
         ids.masked_fill(~mask, IGNORED),
         torch.from_numpy(batch.weight),
         torch.from_numpy(batch.action),
-        len(ids) / step_rows,
     )
 
 
@@ -129,13 +127,12 @@ class LanguageModule(lightning.LightningModule):
             loss_denominator=total_weight,
             return_logits=False,
         )
-        loss = out.loss
-        if out.balance_loss is not None:  # a mean over rows, so each pass counts by its share of them
-            loss = loss - (1 - batch.rows) * self.model.config.aux_loss_alpha * out.balance_loss
         nll = out.token_loss.double()
-        return loss, torch.stack([(nll * batch.weight).sum(), (nll * batch.action).sum(), batch.action.sum().double()])
+        return out.loss, torch.stack(
+            [(nll * batch.weight).sum(), (nll * batch.action).sum(), batch.action.sum().double()]
+        )
 
-    @torch.no_grad()
+    @torch.no_grad()  # type: ignore[untyped-decorator]
     def validation_sums(self, batch: TensorBatch) -> list[float]:
         """Σ w·nll, Σ w, Σ nll of action tokens, and their number, with the averaged weights."""
         batch = self.trainer.strategy.batch_to_device(batch)
@@ -159,7 +156,7 @@ class LanguageModule(lightning.LightningModule):
             if self.average is not None:
                 self.model.load_state_dict(trained)
 
-    @torch.no_grad()
+    @torch.no_grad()  # type: ignore[untyped-decorator]
     def _move_average(self, step: int) -> None:
         """Average += (1 − d) (weights − average), with d small at first so that the random start is forgotten."""
         if self.average is None:

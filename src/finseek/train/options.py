@@ -69,7 +69,7 @@ class TrainOptions(Options):
         "best", description="Weights that become the checkpoint: of the lowest validation loss, or of the last step."
     )
     answer_only_loss: bool = Field(True, description="Train on the answer alone, not on the prompt.")
-    loss_weights: LossWeights = Field(LossWeights(), description="Weights of the action and of the rest.")  # type: ignore[call-arg]
+    loss_weights: LossWeights = Field(LossWeights(), description="Weights of the action and of the rest.")
     average_decay: float = Field(
         0.0, ge=0, lt=1, description="Decay of the moving average of weights that is validated and kept; 0: none."
     )

@@ -18,62 +18,13 @@ from math import ceil, log2
 from finseek.core.errors import ConfigError
 from finseek.model.config import DeepSeekConfig
 from finseek.model.flops import attention_parameters, flops_per_token, parameter_counts
+from finseek.train.hardware import GIB, PRECISIONS, Hardware, Precision
 
-GIB = 2**30
 RUNTIME_BYTES = 3 * GIB  # CUDA context, NCCL channels, cuBLAS workspaces
 FRAGMENTATION = 0.08  # of the tensors, lost between the blocks of the caching allocator
 IMBALANCE = 1.25  # rows of the busiest expert-parallel rank over the mean
 SPLIT_COST = 0.95  # assumed: what each doubling of TP or CP leaves of the speed
 SHARE_OF_PEAK = 0.28  # 276 of 989 TFLOP/s of an H100: DeepSeek-V3 pre-training on 1,024 GPUs, Megatron-Core
-
-
-@dataclass(frozen=True)
-class Hardware:
-    """One GPU: usable memory in bytes, dense BF16 peak in TFLOP/s, GPUs in a node, a usual price in dollars an hour."""
-
-    name: str
-    memory: float
-    tflops: float
-    per_node: int
-    price: float
-
-
-HARDWARE = {
-    row.name: row
-    for row in (
-        Hardware("A100-80", 79.2 * GIB, 312, 8, 1.6),
-        Hardware("H100", 79.2 * GIB, 989, 8, 2.5),
-        Hardware("H200", 139.8 * GIB, 989, 8, 3.5),
-        Hardware("B200", 178 * GIB, 2250, 8, 5.5),
-        Hardware("L40S", 44.4 * GIB, 362, 8, 1.0),
-        Hardware("4090", 23.5 * GIB, 165, 8, 0.4),
-    )
-}
-
-
-@dataclass(frozen=True)
-class Precision:
-    """Bytes of one parameter: as weight, as gradient, and in the optimiser (moments and master copy).
-
-    Attributes:
-        weight: of the weights that take part in the computation.
-        gradient: of a trainable parameter's gradient.
-        optimizer: of its optimiser state.
-        activation: of one number that the backward pass keeps.
-    """
-
-    weight: float = 2
-    gradient: float = 4
-    optimizer: float = 12
-    activation: float = 2
-
-
-PRECISIONS = {
-    "mixed": Precision(2, 4, 12, 2),  # BF16 weights, FP32 gradients, FP32 master and moments (Megatron)
-    "bf16": Precision(2, 2, 4, 2),  # everything BF16, moments too (AutoModel with torch_dtype bfloat16)
-    "bf16-mixed": Precision(4, 4, 8, 2),  # FP32 weights under autocast (Lightning)
-    "fp32": Precision(4, 4, 8, 4),
-}
 
 
 @dataclass(frozen=True)
@@ -146,7 +97,7 @@ class Memory:
     @property
     def total(self) -> float:
         """All of it."""
-        return sum(getattr(self, part.name) for part in fields(self))
+        return float(sum(getattr(self, part.name) for part in fields(self)))
 
 
 @dataclass(frozen=True)
@@ -269,7 +220,8 @@ def tokens_per_second(
     bubble = passes / (passes + layout.pipeline - 1)
     idle = min(work.global_batch_size / (work.micro_batch_size * layout.data), 1.0)
     split = SPLIT_COST ** log2(layout.tensor * layout.context)
-    return layout.gpus * hardware.tflops * 1e12 * share_of_peak * bubble * idle * split / operations
+    speed = layout.gpus * hardware.tflops * 1e12 * share_of_peak * bubble * idle * split
+    return float(speed / operations)
 
 
 def plan(work: Workload, layout: Layout, hardware: Hardware, price: float | None = None) -> Plan:

@@ -122,13 +122,14 @@ def test_another_job_does_not_take_up_the_state(make_job):
 
 
 def test_accumulated_passes_give_the_loss_of_the_whole_batch(make_job):
-    common = {"max_steps": 4, "log_every_n_steps": 1, "balance_loss": 0.1, "answer_only_loss": False}
+    common = {"max_steps": 3, "log_every_n_steps": 1, "balance_loss": 0.1, "answer_only_loss": False}
+    common["learning_rate"] = 1e-5  # Adam's first steps go by the sign of a gradient, however small it is
     whole, parts = make_job("whole", micro_batch_size=16, **common), make_job("parts", micro_batch_size=4, **common)
     run(whole)
     run(parts)
     for one, other in zip(lines(whole), lines(parts), strict=True):
-        assert one["loss"] == pytest.approx(other["loss"], rel=1e-4)
-        assert one["grad_norm"] == pytest.approx(other["grad_norm"], rel=1e-3)
+        assert one["loss"] == pytest.approx(other["loss"], rel=1e-5)
+        assert one["grad_norm"] == pytest.approx(other["grad_norm"], rel=1e-4)
 
 
 def test_loss_weights_change_what_is_learned(make_job):
@@ -172,7 +173,7 @@ def test_refuses_what_it_cannot_run(make_job):
 def test_settings_of_the_process_are_put_back(make_job):
     threads, state = torch.get_num_threads(), torch.get_rng_state()
     with warnings.catch_warnings():
-        run(make_job(max_steps=1, threads=threads + 1))
+        run(make_job(max_steps=1, threads=threads + 1, global_batch_size=2, micro_batch_size=2))
     assert torch.get_num_threads() == threads
     assert torch.equal(torch.get_rng_state(), state)
     assert not torch.are_deterministic_algorithms_enabled()

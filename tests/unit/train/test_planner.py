@@ -10,10 +10,8 @@ import torch
 from finseek.core.errors import ConfigError
 from finseek.model import DeepSeekConfig, DeepSeekV3
 from finseek.model.flops import parameter_counts
+from finseek.train.hardware import GIB, HARDWARE, PRECISIONS
 from finseek.train.planner import (
-    GIB,
-    HARDWARE,
-    PRECISIONS,
     Layout,
     Workload,
     adapter_parameters,

@@ -18,7 +18,7 @@ from typing import Any
 import lightning
 import numpy as np
 import torch
-from lightning.pytorch.plugins.environments import LightningEnvironment
+from lightning.fabric.plugins.environments import LightningEnvironment
 from torch.utils.data import DataLoader, IterableDataset
 
 from finseek.core.artifacts import atomic_folder
@@ -168,9 +168,7 @@ class _Run:
         sums = np.zeros(4)
         with self.module.evaluating() as weights_now:
             for rows in micro_batches(order, self.options.micro_batch_size):
-                sums += self.module.validation_sums(
-                    tensors(self.validation.collate(rows, weights, self.pad_id), len(order))
-                )
+                sums += self.module.validation_sums(tensors(self.validation.collate(rows, weights, self.pad_id)))
             loss = float(sums[0] / sums[1])
             action_loss = float(sums[2] / sums[3]) if sums[3] else None
             if loss < self.standing.best_validation_loss:
@@ -194,7 +192,7 @@ class _Steps(IterableDataset[StepBatch]):
         weights = training.token_weights(options.loss_weights, options.answer_only_loss)
         for step, rows in run.plan.steps(run.standing.step, run.total):
             micro = [
-                tensors(training.collate(part, weights, run.pad_id), len(rows))
+                tensors(training.collate(part, weights, run.pad_id))
                 for part in micro_batches(rows, options.micro_batch_size)
             ]
             total_weight = sum(float(batch.weight.sum(dtype=torch.float64)) for batch in micro)
