@@ -1,17 +1,18 @@
 """The token-weighted cross-entropy of a position against the token `ahead` of it.
 
-B batch   T tokens   t ≤ T positions   D hidden   V vocabulary
+B batch   T tokens   t ≤ T positions   N = B·t   D hidden   V vocabulary
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 IGNORED = -100
+CHUNK = 2**20  # logits held at once
 
 
 class Targets(NamedTuple):
@@ -61,11 +62,49 @@ def next_token_loss(
     n = label.shape[1]
     if segments is not None:
         label = label.masked_fill(segments[:, ahead:] != segments[:, :n], IGNORED)
-    logits = head(h[:, :n]) if logits is None else logits[:, :n]
-    wide = torch.promote_types(logits.dtype, torch.float32)
-    nll = F.cross_entropy(logits.flatten(0, 1).to(wide), label.flatten(), ignore_index=IGNORED, reduction="none")
-    nll = nll.view(label.shape)
+    wide = torch.promote_types(h.dtype if logits is None else logits.dtype, torch.float32)
     w = (label != IGNORED).to(wide)
     w = w if targets.weights is None else w * targets.weights[:, ahead:].to(wide)
     total = w.sum().clamp_min(torch.finfo(wide).tiny) if targets.denominator is None else targets.denominator
-    return TokenLoss((nll * w).sum() / total, F.pad(nll.detach(), (ahead, 0)), w.sum(dim=1) / total)
+    w = w / total
+    if logits is None and torch.is_grad_enabled() and type(head) is nn.Linear and head.bias is None:
+        flat = h[:, :n].flatten(0, 1), head.weight, label.flatten(), w.flatten()
+        mean, nll = LinearCrossEntropy.apply(*flat)
+    else:
+        z = head(h[:, :n]) if logits is None else logits[:, :n]
+        nll = F.cross_entropy(z.flatten(0, 1).to(wide), label.flatten(), ignore_index=IGNORED, reduction="none")
+        mean = (nll * w.flatten()).sum()
+    return TokenLoss(mean, F.pad(nll.detach().view(label.shape), (ahead, 0)), w.sum(dim=1))
+
+
+class LinearCrossEntropy(torch.autograd.Function):
+    """Σ_i w_i · −log softmax(h_i Wᵀ)_{label_i} and its terms, without ever holding all (N, V) logits.
+
+    The gradient of a chunk's logits, w ∘ (softmax − onehot), is at hand as soon as the chunk is, so the products with W
+    and h are made in the forward pass and only scaled in the backward pass.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, h: Tensor, weight: Tensor, label: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, D), (V, D), (N,), (N,) -> the sum and −log p (N,), 0 where the label is ignored."""
+        dh, dweight = torch.empty_like(h), torch.zeros_like(weight)
+        nll = torch.zeros_like(w)
+        rows = max(CHUNK // len(weight), 64)
+        for start in range(0, len(h), rows):
+            c = slice(start, start + rows)
+            log_p = (h[c] @ weight.T).to(w.dtype).log_softmax(dim=-1)
+            target = label[c].clamp_min(0)[:, None]
+            nll[c] = -log_p.gather(1, target).squeeze(1) * (label[c] != IGNORED)
+            dz = log_p.exp_().scatter_add_(1, target, torch.full_like(target, -1, dtype=w.dtype))
+            dz = dz.mul_(w[c, None]).to(h.dtype)
+            torch.mm(dz, weight, out=dh[c])
+            dweight.addmm_(dz.T, h[c])
+        ctx.save_for_backward(dh, dweight)
+        ctx.mark_non_differentiable(nll)
+        return (nll * w).sum(), nll
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        """Scale what the forward pass has made."""
+        dh, dweight = ctx.saved_tensors
+        return dh * grad.to(dh.dtype), dweight * grad.to(dweight.dtype), None, None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
 import torch
 
 from finseek.model import DeepSeekV3
@@ -47,13 +48,18 @@ def test_a_batch_without_labels_gives_zero_and_not_nan(make_model: Make, ids: to
     assert all(p.grad is None or not p.grad.isnan().any() for p in model.parameters())
 
 
-def test_without_logits_the_loss_and_gradients_are_the_same(make_model: Make, ids: torch.Tensor) -> None:
+@pytest.mark.parametrize("chunk", [2**20, 64 * 61])
+def test_without_logits_the_loss_and_gradients_are_the_same(
+    make_model: Make, ids: torch.Tensor, chunk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("finseek.model.loss.CHUNK", chunk)
     model = make_model()
+    ids = ids.repeat(2, 2)
     weights = torch.rand(ids.shape, generator=torch.Generator().manual_seed(0))
     gradients = []
     for return_logits in (True, False):
         model.zero_grad()
-        out = model(ids, labels=ids, loss_weights=weights, return_logits=return_logits)
+        out = model(ids, labels=ids.masked_fill(ids % 5 == 0, -100), loss_weights=weights, return_logits=return_logits)
         (2 * out.loss).backward()
         gradients.append(
             [out.loss.detach(), out.token_loss, *(p.grad for p in model.parameters() if p.grad is not None)]
