@@ -14,6 +14,7 @@ from finseek.pipeline import manifest
 from finseek.pipeline.cache import RunState
 from finseek.pipeline.data import run_prices
 from finseek.pipeline.stages import StageContext
+from finseek.pipeline.trials import number_of_trials
 
 
 def backtest_the_answers(context: StageContext) -> dict[str, Any]:
@@ -64,6 +65,7 @@ def write_the_report(context: StageContext) -> dict[str, Any]:
             backtest=_json(paths.backtest / "metrics.json"),
             equity=_equity(paths.backtest / "equity.csv"),
             planted=read_json(config.report.planted) if config.report.planted else None,
+            trials=number_of_trials(config, paths) if (paths.split / "certificate.json").is_file() else None,
             audit={name: _json(paths.audit / f"{name}.json") for name in ("leaks", "contamination")},
             lineage={"artifacts": artifacts},
             options=config.report,

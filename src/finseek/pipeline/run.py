@@ -12,7 +12,7 @@ from typing import Any
 from finseek.core.artifacts import remove_partials, sha256_file
 from finseek.core.errors import ConfigError, InputError
 from finseek.core.progress import Progress, silent
-from finseek.pipeline import cache, manifest
+from finseek.pipeline import cache, manifest, trials
 from finseek.pipeline.config import Config, LoadedConfig
 from finseek.pipeline.lock import held
 from finseek.pipeline.paths import RunPaths
@@ -108,6 +108,9 @@ def run(
         except BaseException:
             state.close("failed")
             raise
+        looked = {outcome.name for outcome in outcomes if outcome.status == "done"} & {"evaluate", "backtest"}
+        if looked:
+            trials.record_look(config, paths, datetime.now(UTC).isoformat(timespec="seconds"))
         if not paths.manifest.exists():
             _seal(loaded, paths, state)
         state.close("done")
@@ -191,6 +194,8 @@ def _run_stages(
             yield StageOutcome(stage.name, "unchanged", record["counts"], record["seconds"])
             continue
         key = _key(stage, inputs, config)
+        if stage.name == "evaluate":
+            trials.refuse_locked_look(config, paths)
         paths.manifest.unlink(missing_ok=True)
         state.enter(stage.name)
         begin = time.perf_counter()
@@ -246,6 +251,7 @@ def _seal(loaded: LoadedConfig, paths: RunPaths, state: cache.RunState) -> None:
             "inputs": sources,
             "stages": stages,
             "artifacts": artifacts,
+            "trials": trials.head(config),
         },
     )
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from finseek.audit.trials import verify_trials
 from finseek.core.errors import ConfigError, FinseekError, InputError
 from finseek.pipeline import load_config, run
 from finseek.pipeline.lock import held
@@ -75,8 +76,15 @@ def test_a_run_from_theses_to_a_verified_report(study: Path, tmp_path: Path) -> 
     assert statuses(study) == dict.fromkeys(NAMES, "unchanged")
     assert (folder / "manifest.json").read_bytes() == before
 
+    chain = tmp_path / "runs" / "trials.jsonl"
+    assert len(verify_trials(chain)) == 1
+
     again = statuses(study, "backtest.slippage=0.002")
     assert [name for name, status in again.items() if status == "done"] == ["backtest", "report"]
+    assert [trial.kind for trial in verify_trials(chain)] == ["backtest", "backtest"]
+    assert read_manifest(folder / "manifest.json")["trials"]["length"] == 2
+    with pytest.raises(InputError, match="lock_test is true"):
+        run(load_config(study, ["evaluate.lock_test=true", "evaluate.batch_size=7"]))
     assert list(verify_manifest(folder)) == []
 
     for name in read_manifest(folder / "manifest.json")["artifacts"]:
