@@ -127,7 +127,7 @@ def _rows(prices: Prices | None, rows: NDArray[np.int64]) -> Prices | None:
 
 
 def describe_prices(prices: Prices) -> dict[str, Any]:
-    """Counts of a table, JSON-able: sessions, first and last, tickers, bars, missing bars, tickers that end early."""
+    """Counts of a table, JSON-able: sessions, first and last, tickers, bars, missing bars, tickers that end early, and a warning."""
     dates, bars = prices.sessions.dates, prices.has_bar
     early = [ticker for ticker, last in zip(prices.tickers, bars[-1] if len(dates) else (), strict=False) if not last]
     return {
@@ -139,4 +139,18 @@ def describe_prices(prices: Prices) -> dict[str, Any]:
         "missing_bars": int((~bars).sum()),
         "tickers_without_last_session": early,
         "benchmark": prices.benchmark.tickers[0] if prices.benchmark else None,
+        "survivorship_warning": survivorship_warning(prices),
     }
+
+
+def survivorship_warning(prices: Prices) -> str:
+    """Why results on this universe may flatter; empty where nothing speaks for it.
+
+    A universe all of whose tickers trade to the last session was chosen by somebody who knew who would survive.
+    """
+    if len(prices.sessions) < 60 or not prices.has_bar[-1].all():
+        return ""
+    return (
+        f"all {len(prices.tickers)} tickers trade to the last session, {prices.sessions.dates[-1]}: none was delisted, "
+        "so the universe was picked with hindsight and absolute returns flatter (survivorship bias)"
+    )

@@ -121,16 +121,3 @@ def _ahead(mask: NDArray[np.bool_], rows: int) -> NDArray[np.bool_]:
     result = np.zeros_like(mask)
     result[: max(len(mask) - rows, 0)] = mask[rows:]
     return result
-
-
-def survivorship_warning(prices: Prices) -> str:
-    """Why results on this universe may flatter; empty where nothing speaks for it.
-
-    A universe all of whose tickers trade to the last session was chosen by somebody who knew who would survive.
-    """
-    if len(prices.sessions) < 60 or not prices.has_bar[-1].all():
-        return ""
-    return (
-        f"all {len(prices.tickers)} tickers trade to the last session, {prices.sessions.dates[-1]}: none was delisted, "
-        "so the universe was picked with hindsight and absolute returns flatter (survivorship bias)"
-    )
