@@ -181,3 +181,20 @@ def write_result(result: BacktestResult, folder: Path) -> None:
     artifacts.write_text(folder / "equity.csv", result.equity.write_csv())
     artifacts.write_text(folder / "trades.csv", result.trades.write_csv())
     artifacts.write_json(folder / "metrics.json", result.metrics)
+
+
+def write_ledger(result: BacktestResult, folder: Path) -> None:
+    """Write ledger.csv, fills.csv, rejected.csv and unexecuted.csv: all that the account did and could not do."""
+    late = [
+        {"ticker": s.ticker, "as_of_date": s.as_of_date, "action": s.action, "weight": s.weight}
+        for s in result.unexecuted
+    ]
+    schema = {"ticker": pl.String, "as_of_date": pl.Date, "action": pl.String, "weight": pl.Float64}
+    tables = {
+        "ledger.csv": result.ledger(),
+        "fills.csv": result.fills,
+        "rejected.csv": result.rejected,
+        "unexecuted.csv": pl.DataFrame(late, schema=schema),
+    }
+    for name, table in tables.items():
+        artifacts.write_text(folder / name, table.write_csv())

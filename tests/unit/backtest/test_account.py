@@ -5,10 +5,19 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import polars as pl
 import pytest
 from pydantic import ValidationError
 
-from finseek.backtest import BacktestOptions, Signal, exposure_matched_excess, ledger, run_backtest, write_result
+from finseek.backtest import (
+    BacktestOptions,
+    Signal,
+    exposure_matched_excess,
+    ledger,
+    run_backtest,
+    write_ledger,
+    write_result,
+)
 from finseek.core.actions import ACTIONS
 
 WORDS = [str(action) for action in ACTIONS]
@@ -143,6 +152,20 @@ def test_files(walk, everywhere, tmp_path):
     assert lines[0].startswith("date,equity,")
     assert len(lines) == 1 + len(result.equity)
     assert json.loads((tmp_path / "metrics.json").read_text()) == json.loads(json.dumps(result.metrics))
+
+
+def test_ledger_files(walk, everywhere, signal, tmp_path):
+    prices = walk(30, 3)
+    signals = [*everywhere(prices, "BUY"), signal("C", 29, "SELL")]
+    result = run_backtest(signals, prices, BacktestOptions(nulls=0))
+    write_ledger(result, tmp_path)
+    tables = {path.stem: pl.read_csv(path) for path in tmp_path.iterdir()}
+    assert set(tables) == {"ledger", "fills", "rejected", "unexecuted"}
+    assert tables["unexecuted"].rows() == [("C", "2024-01-30", "SELL", None)]
+    assert set(tables["rejected"]["reason"]) == {"cash"}
+    assert tables["fills"]["commission"].sum() == pytest.approx(result.metrics["performance"]["commission_paid"])
+    closing = tables["ledger"].group_by("date").agg(pl.col("closing").sum()).sort("date")["closing"]
+    assert closing.to_numpy() == pytest.approx(result.account.equity)
 
 
 def test_metrics_of_nothing_are_null(walk, everywhere, tmp_path):
