@@ -182,7 +182,8 @@ def read_header(path: Path) -> tuple[list[TensorInfo], int, str]:
     if not isinstance(pairs, dict):
         raise InputError(f"{path}: the header is no JSON object; download the file again")
     pairs.pop("__metadata__", None)
-    tensors = sorted((_tensor(path, name, entry, 8 + size) for name, entry in pairs.items()), key=_place)
+    shard = path.name
+    tensors = sorted((_tensor(path, shard, name, entry, 8 + size) for name, entry in pairs.items()), key=_place)
     end = 8 + size
     for tensor in tensors:
         if tensor.begin != end:
@@ -208,10 +209,11 @@ def _place(tensor: TensorInfo) -> tuple[int, int]:
     return tensor.begin, tensor.nbytes
 
 
-def _tensor(path: Path, name: str, entry: Any, start: int) -> TensorInfo:
+def _tensor(path: Path, shard: str, name: str, entry: Any, start: int) -> TensorInfo:
     try:
         dtype, shape, (begin, end) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
-        sizes = all(type(n) is int and n >= 0 for n in (*shape, begin, end))
+        numbers = (*shape, begin, end)
+        sizes = {*map(type, numbers)} == {int} and min(numbers) >= 0
     except (KeyError, TypeError, ValueError):
         raise InputError(f"{path}: {name} has no dtype, shape and data_offsets; the header is damaged") from None
     if not sizes or begin > end:
@@ -220,4 +222,4 @@ def _tensor(path: Path, name: str, entry: Any, start: int) -> TensorInfo:
         raise InputError(f"{path}: {name} is {dtype!r}, none of {', '.join(ITEMSIZE)}")
     if (needed := math.prod(shape) * ITEMSIZE[dtype]) != end - begin:
         raise InputError(f"{path}: {name}, {dtype} {shape}, takes {needed} bytes, but its offsets span {end - begin}")
-    return TensorInfo(name, dtype, shape, path.name, start + begin, end - begin)
+    return TensorInfo(name, dtype, shape, shard, start + begin, end - begin)
