@@ -24,6 +24,10 @@ def backtest(
     ] = None,
     prices: Annotated[Optional[Path], typer.Option(help="Price table, CSV or Parquet.")] = None,  # noqa: UP045
     out: Annotated[Optional[Path], typer.Option(help="Folder for equity.csv, trades.csv, metrics.json.")] = None,  # noqa: UP045
+    points: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option("--sweep", metavar="KEY=[VALUES]", help="Backtest every combination, as in slippage=[0,0.001]."),
+    ] = None,
     assignments: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -37,6 +41,9 @@ def backtest(
     from finseek.cli.run import run
     from finseek.core.errors import InputError
 
+    if points:
+        _sweep(context, config, signals, prices, out, points, assignments, as_json)
+        return
     if config is not None and signals is None and prices is None and out is None:
         run(context, config, last="backtest", assignments=assignments, as_json=as_json)
         return
@@ -54,3 +61,60 @@ def backtest(
     result = run_backtest(given, load_prices(prices, options.prices, universe), options.backtest)
     write_result(result, out)
     print_backtest(result.metrics, out, as_json=as_json)
+
+
+def _sweep(
+    context: typer.Context,
+    config: Path | None,
+    signals: Path | None,
+    prices: Path | None,
+    out: Path | None,
+    points: list[str],
+    assignments: list[str] | None,
+    as_json: bool,
+) -> None:
+    """Backtest a grid of settings; with a config, on the answers of its run, each point a trial in the chain."""
+    from finseek.backtest import read_signals
+    from finseek.backtest.sweep import sweep, write_sweep
+    from finseek.cli.run import execute
+    from finseek.cli.terminal import TerminalProgress, print_json, print_table
+    from finseek.core.errors import InputError
+    from finseek.market import load_prices
+    from finseek.pipeline.config import load_config
+    from finseek.pipeline.overrides import from_arguments
+
+    grid = {override.key.removeprefix("backtest."): override.value for override in from_arguments(
+        point if point.startswith("backtest.") else f"backtest.{point}" for point in points)}  # fmt: skip
+    if config is not None:
+        result = execute(context, config, last="backtest", assignments=assignments)
+        options, given = result.config, read_signals(result.paths.evaluate / "eval_results.csv")
+        table = load_prices(result.paths.prices / "prices.parquet", options.prices.model_copy(update={"columns": {}}))
+        out = out or result.paths.root / "sweep"
+    elif signals is None or prices is None or out is None:
+        raise InputError("give either CONFIG, or all of --signals FILE --prices FILE --out DIR")
+    else:
+        options, given = load_config(None, assignments or ()).config, read_signals(signals)
+        table = load_prices(prices, options.prices, sorted({signal.ticker for signal in given}))
+    progress = TerminalProgress()
+    found = sweep(given, table, options.backtest, grid, progress)
+    progress.finish()
+    write_sweep(found, out)
+    if config is not None:
+        from datetime import UTC, datetime
+
+        from finseek.pipeline.trials import record_sweep
+
+        record_sweep(options, result.paths, found, datetime.now(UTC).isoformat(timespec="seconds"))
+    if as_json:
+        print_json(found.metrics.to_dicts())
+        return
+    shown = [*grid, "total_return", "sharpe", "max_drawdown"]
+    print_table(
+        f"Sweep of {len(found.points)} points",
+        shown,
+        [
+            [f"{value:.4g}" if isinstance(value, float) else value for value in row]
+            for row in found.metrics.select(shown).rows()
+        ],
+    )
+    print(f"files: {out}")

@@ -19,10 +19,18 @@ from finseek.pipeline.trials import number_of_trials
 
 def backtest_the_answers(context: StageContext) -> dict[str, Any]:
     """Stage ``backtest``: the model's answers on the test split, traded by the account."""
-    from finseek.backtest import read_signals, run_backtest, write_result
+    from finseek.backtest import Signal, read_signals, run_backtest, write_result
+    from finseek.evaluate import read_predictions
 
-    signals = read_signals(context.paths.evaluate / "eval_results.csv")
-    result = run_backtest(signals, run_prices(context), context.config.backtest)
+    answers = context.paths.evaluate / "eval_results.csv"
+    teacher = [Signal(row.ticker, row.as_of_date, row.gt_action) for row in read_predictions(answers)]
+    result = run_backtest(
+        read_signals(answers),
+        run_prices(context),
+        context.config.backtest,
+        teacher=teacher,
+        progress=context.progress,
+    )
     write_result(result, context.paths.backtest)
     counts = result.metrics["signals"]
     return {name: counts[name] for name in ("given", "traded", "no_signal", "unexecuted")}

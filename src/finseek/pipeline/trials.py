@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 
 from finseek.audit.trials import Head, head_of, record_trials, verify_trials
+from finseek.backtest.sweep import SweepResult
 from finseek.core.artifacts import read_json, sha256_json
 from finseek.core.errors import InputError
 from finseek.pipeline.config import Config
@@ -55,6 +56,18 @@ def record_look(config: Config, paths: RunPaths, at: str) -> Head:
         test_data=test_data(paths),
         at=at,
         reason=config.evaluate.reason,
+    )
+
+
+def record_sweep(config: Config, paths: RunPaths, found: SweepResult, at: str) -> Head:
+    """Append every point of a sweep on this run's test split."""
+    periods = len(found.returns)
+    looks = []
+    for options, annual in zip(found.options, found.metrics["sharpe"], strict=True):
+        sharpe = None if annual is None else annual / sqrt(SESSIONS_A_YEAR)
+        looks.append((config_hash(config.model_copy(update={"backtest": options})), sharpe, periods))
+    return record_trials(
+        chain_file(config), looks, kind="sweep", test_data=test_data(paths), at=at, reason=config.evaluate.reason
     )
 
 
