@@ -45,9 +45,9 @@ def test_features_come_from_the_row_and_from_before_it_alone(market):
     row, column = shown.place(*keys[7])
     np.testing.assert_array_equal(matrix[7, :F], [table[row, column] for table in shown.scaled.values()])
     assert matrix[7, F : F + 8].argmax() == column
-    name, day = keys[7]
-    before = sorted((t.as_of_date, t.action.rank) for t in theses if t.ticker == name and t.as_of_date < day)
-    assert matrix[7, -2:].tolist() == [before[-1][1], before[-2][1]]
+    for (name, day), last in zip(keys, matrix[:, -2:].tolist(), strict=True):
+        before = sorted((t.as_of_date, t.action.rank) for t in theses if t.ticker == name and t.as_of_date < day)
+        assert last == [before[-1][1], before[-2][1]]
 
 
 def test_random_keeps_the_shares_of_the_training_split(market):
