@@ -127,7 +127,7 @@ def _rows(prices: Prices | None, rows: NDArray[np.int64]) -> Prices | None:
 
 
 def describe_prices(prices: Prices) -> dict[str, Any]:
-    """Counts of a table, JSON-able: sessions, first and last, tickers, bars, missing bars, tickers that end early, and a warning."""
+    """Counts of a table, JSON-able: sessions, tickers, bars, missing bars, who ends early, and a warning."""
     dates, bars = prices.sessions.dates, prices.has_bar
     early = [ticker for ticker, last in zip(prices.tickers, bars[-1] if len(dates) else (), strict=False) if not last]
     return {
