@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 ROWS = 10_000
+IN_MEMORY = 64 * 1024 * 1024
 
 
 class ThesisKey(msgspec.Struct, frozen=True, gc=False):
@@ -36,8 +37,8 @@ class ThesisKey(msgspec.Struct, frozen=True, gc=False):
 def write_split(theses: Path, folder: Path, sessions: Sessions | None, options: SplitOptions) -> dict[str, Any]:
     """Split the theses of ``all.jsonl`` into ``train/validation/test.parquet`` and prove it in ``certificate.json``.
 
-    ``dropped.jsonl`` names every thesis that is in no split, with the reason. Texts pass through; only uid,
-    ticker, date and action of all theses are held at a time, unless near-duplicates are looked for.
+    ``dropped.jsonl`` names every thesis that is in no split, with the reason. Of a file above 64 MiB only uid, ticker,
+    date and action of all theses are held at a time, unless near-duplicates are looked for.
 
     Returns:
         the certificate.
@@ -46,14 +47,17 @@ def write_split(theses: Path, folder: Path, sessions: Sessions | None, options: 
         ConfigError, InputError: as :func:`finseek.theses.split.split_by_time`.
         ArtifactError: ``theses`` is missing or holds something else.
     """
-    with_texts = options.near_duplicate_threshold is not None
-    keys: list[Thesis] | list[ThesisKey] = load_theses(theses) if with_texts else list(_keys(theses))
+    whole = options.near_duplicate_threshold is not None or (theses.is_file() and theses.stat().st_size <= IN_MEMORY)
+    keys: list[Thesis] | list[ThesisKey] = load_theses(theses) if whole else list(_keys(theses))
     split = split_by_time(keys, sessions, options)
-    name_of = {key.uid: name for name in SPLITS for key in getattr(split, name)}
-    names = [name_of.get(key.uid) for key in keys]
-    del keys
-    for name in SPLITS:
-        write_theses_table(folder / f"{name}.parquet", _lines_of(name, names, theses))
+    if whole:
+        for name in SPLITS:
+            write_theses_table(folder / f"{name}.parquet", getattr(split, name))
+    else:
+        name_of = {key.uid: name for name in SPLITS for key in getattr(split, name)}
+        names = [name_of.get(key.uid) for key in keys]
+        for name in SPLITS:
+            write_theses_table(folder / f"{name}.parquet", _lines_of(name, names, theses))
     encode = msgspec.json.Encoder().encode
     dropped = (
         encode({"reason": reason, **{name: getattr(key, name) for name in ThesisKey.__struct_fields__}})
@@ -65,22 +69,25 @@ def write_split(theses: Path, folder: Path, sessions: Sessions | None, options: 
     return split.certificate
 
 
-def write_theses_table(path: Path, theses: Iterable[Thesis]) -> None:
+def write_theses_table(path: Path, theses: Iterable[Any]) -> None:
     """Write theses as one Parquet file that :func:`iterate_split` reads; memory holds one row group."""
     from polars.io.plugins import register_io_source
 
-    schema = frame_of([]).schema
+    # Uncompressed: a fifth of the time of lz4, and the texts lie uncompressed in all.jsonl already.
+    layout: dict[str, Any] = {"compression": "uncompressed", "row_group_size": ROWS, "statistics": False}
+    rest = iter(theses)
+    first = frame_of(list(islice(rest, ROWS)))
 
     def frames(*_: object) -> Iterator[pl.DataFrame]:
-        rest = iter(theses)
+        yield first
         while rows := list(islice(rest, ROWS)):
             yield frame_of(rows)
 
     with atomic_file(path) as partial:
-        # Uncompressed: a fifth of the time of lz4, and the texts lie uncompressed in all.jsonl already.
-        register_io_source(frames, schema=schema).sink_parquet(
-            partial, compression="uncompressed", row_group_size=ROWS, statistics=False
-        )
+        if len(first) < ROWS:
+            first.write_parquet(partial, **layout)
+        else:
+            register_io_source(frames, schema=first.schema).sink_parquet(partial, **layout)
 
 
 def frame_of(theses: list[Thesis]) -> pl.DataFrame:

@@ -172,7 +172,8 @@ def test_files(tmp_path: Path) -> None:
 def test_files_of_an_empty_validation_and_of_many_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("finseek.theses.split_files.ROWS", 7)
     write_records(tmp_path / "all.jsonl", THESES)
-    for folder in ("one", "two"):
+    for folder, in_memory in (("one", 0), ("two", 10**9)):
+        monkeypatch.setattr("finseek.theses.split_files.IN_MEMORY", in_memory)
         write_split(tmp_path / "all.jsonl", tmp_path / folder, SESSIONS, options(validation_days=0))
     assert load_split(tmp_path / "one" / "validation.parquet") == []
     split = split_by_time(THESES, SESSIONS, options(validation_days=0))
