@@ -37,7 +37,7 @@ def spread(returns: Floats) -> float:
 
 
 def annual_return(returns: Floats) -> float | None:
-    """Geometric: prod(1 + r) ** (252 / T) - 1."""
+    """Geometric: prod(1 + r) ** (252 / T) - 1, as empyrical has it; quantstats' cagr counts calendar years."""
     total = float(np.prod(1.0 + returns))
     return total ** (YEAR / len(returns)) - 1.0 if len(returns) and total > 0 else None
 
