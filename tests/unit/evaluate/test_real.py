@@ -46,3 +46,6 @@ def test_baselines_of_the_real_test_split(real_theses, real_prices):
     error = (found.classification["all"]["accuracy"]["high"] - found.classification["all"]["accuracy"]["low"]) / 3.92
     assert 0.012 < error < 0.035
     assert found.financial["1"]["rows"]["without_return"] == 0
+    actions = [Prediction(t.ticker, t.as_of_date, t.action, t.action, "scored") for t in theses]
+    whole = score_predictions(actions, prices, EvaluateOptions(bootstrap_resamples=100)).financial["1"]
+    assert round(whole["rank_ic"]["mean"], 3) == 0.005
