@@ -210,7 +210,7 @@ def _done(conversion: Conversion, as_json: bool) -> None:
         print_json({**asdict(conversion), "folder": str(conversion.folder)})
         return
     print(
-        f"{conversion.folder}: {conversion.tensors:,} tensors, {conversion.nbytes:,} bytes in {conversion.shards} shards"
+        f"{conversion.folder}: {conversion.tensors:,} tensors, {conversion.nbytes:,} bytes, {conversion.shards} shards"
         + (f", {conversion.resumed} of them were there" if conversion.resumed else "")
         + (f", {conversion.nonfinite:,} numbers are not finite" if conversion.nonfinite else "")
     )

@@ -25,7 +25,6 @@ from finseek.samples.options import PromptOptions
 from finseek.theses.options import SplitOptions, ThesesOptions
 from finseek.train.options import ModelOptions, ParallelOptions, TrackingOptions, TrainOptions
 
-
 Part = TypeVar("Part", bound=Options)
 
 
