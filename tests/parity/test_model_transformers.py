@@ -153,3 +153,33 @@ def test_a_checkpoint_with_mtp_loads_in_transformers(tmp_path: Path) -> None:
     ids = torch.randint(3, 97, (2, 10), generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         assert relative(model.eval()(ids).logits, theirs.eval()(ids).logits) < TOLERANCE
+
+
+def test_mtp_equals_their_speculator(tmp_path: Path) -> None:
+    """`transformers` reads MTP modules for drafting only; on the same weights both give the same logits."""
+    from dataclasses import replace
+
+    from transformers.modeling_layers import MtpModel
+
+    from finseek.model.context import context_of
+
+    # Theirs always mix experts in the module, and number positions from the token ahead: rotation is relative.
+    model, theirs = pair(replace(random_config(8), num_nextn_predict_layers=1), tmp_path, 8)
+    module = MtpModel(theirs, 1).eval()
+    renamed = {"shared_head.norm": "post_norm", "enorm": "enorm", "hnorm": "hnorm", "eh_proj": "eh_proj"}
+    state = {}
+    for name, tensor in model.eval().model.layers[3].state_dict().items():
+        owner = next((theirs_name for ours, theirs_name in renamed.items() if name.startswith(ours)), None)
+        state[f"layers.0.{owner}.weight" if owner else f"layers.0.mtp_block.{name}"] = tensor
+    left = module.load_state_dict(state, strict=False)
+    assert not left.unexpected_keys
+    assert all(key.startswith(("embed_tokens", "shared_head", "rotary")) for key in left.missing_keys)
+
+    ids = torch.randint(3, 97, (2, 14), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        h, _ = model.model(ids, context_of(ids))
+        (block,) = model.mtp_blocks()
+        ours, _ = block(h[:, :-1], model.model.embed_tokens(ids[:, 1:]), context_of(ids).first(13))
+        positions = torch.arange(1, 14)[None].expand(2, -1)
+        _, logits, _ = module(ids[:, 1:], h[:, :-1], None, positions, None)
+    assert relative(model.lm_head(ours[:, -1:]).detach(), logits) < TOLERANCE

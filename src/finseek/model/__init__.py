@@ -14,6 +14,11 @@ _HOME = {
     "MultiHeadLatentAttention": "attention",
     "Output": "deepseek",
     "RMSNorm": "norm",
+    "RouterMetrics": "insight",
+    "add_lora": "lora",
+    "flops_per_token": "flops",
+    "parameter_counts": "flops",
+    "router_metrics": "insight",
     "score_continuations": "generate",
 }
 __all__ = sorted(_HOME)

@@ -87,7 +87,7 @@ class LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, h: Tensor, weight: Tensor, label: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
         """(N, D), (V, D), (N,), (N,) -> the sum and −log p (N,), 0 where the label is ignored."""
-        dh, dweight = torch.empty_like(h), torch.zeros_like(weight)
+        dh, dweight = torch.empty_like(h), torch.zeros_like(weight, dtype=w.dtype)  # many chunks add up: not in bf16
         nll = torch.zeros_like(w)
         rows = max(CHUNK // len(weight), 64)
         for start in range(0, len(h), rows):
@@ -98,8 +98,8 @@ class LinearCrossEntropy(torch.autograd.Function):
             dz = log_p.exp_().scatter_add_(1, target, torch.full_like(target, -1, dtype=w.dtype))
             dz = dz.mul_(w[c, None]).to(h.dtype)
             torch.mm(dz, weight, out=dh[c])
-            dweight.addmm_(dz.T, h[c])
-        ctx.save_for_backward(dh, dweight)
+            dweight += dz.T @ h[c]
+        ctx.save_for_backward(dh, dweight.to(weight.dtype))
         ctx.mark_non_differentiable(nll)
         return (nll * w).sum(), nll
 
