@@ -159,12 +159,9 @@ def record_trials(
     path.parent.mkdir(parents=True, exist_ok=True)
     with _alone(path):
         trials = verify_trials(path)
+        if locked:
+            check_lock(trials, test_data, [config for config, _, _ in looks], reason)
         known = {trial.config for trial in trials if trial.test_data == test_data}
-        if locked and known and not (reason or "").strip() and any(config not in known for config, _, _ in looks):
-            raise InputError(
-                f"the test data were looked at in {len(known)} trials and evaluate.lock_test is true: "
-                "state why they are looked at again (evaluate.reason), which is recorded"
-            )
         fresh: list[Trial] = []
         for config, sharpe, periods in looks:
             if config in known:
@@ -180,6 +177,20 @@ def record_trials(
         head = head_of([*trials, *fresh])
         write_json(head_file(path), msgspec.to_builtins(head))
     return head
+
+
+def check_lock(trials: Sequence[Trial], test_data: str, configs: Sequence[str], reason: str | None) -> None:
+    """Refuse a second look at locked test data; to be asked before the work as well as when it is recorded.
+
+    Raises:
+        InputError: the chain knows these data under other configs, and no reason is stated.
+    """
+    known = {trial.config for trial in trials if trial.test_data == test_data}
+    if known and not (reason or "").strip() and not known.issuperset(configs):
+        raise InputError(
+            f"the test data were looked at in {len(known)} trials and evaluate.lock_test is true: "
+            "state why they are looked at again (evaluate.reason), which is recorded"
+        )
 
 
 @contextmanager
