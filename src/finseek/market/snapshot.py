@@ -145,6 +145,7 @@ class OwnBars:
         self.order: NDArray[np.int64] | None = None
         if not has_bar.all():
             self.order = np.argsort(~has_bar, axis=0, kind="stable")
+        self.absent = np.arange(len(has_bar))[:, None] >= has_bar.sum(axis=0)
         raw, close = self._together(prices.close[:, columns]), self._together(prices.adjusted_close[:, columns])
         factor = close / raw
         growth = np.log(close / shifted(close, 1))
@@ -190,6 +191,7 @@ class OwnBars:
         if self.order is not None and window:
             span = self.order[window:] - self.order[: len(self.order) - window]
             values[window:][span > 2 * window + 2] = np.nan
+        values[self.absent] = np.nan
         return self._back(values)
 
 

@@ -117,6 +117,14 @@ def test_a_short_hole_is_skipped_and_a_long_one_breaks_history(prices):
     assert np.isfinite(broken["ret60"][215:, 1]).any()
 
 
+def test_a_formula_that_ignores_missing_bars_cannot_fill_them(prices, monkeypatch):
+    constant = replace(FEATURES["pos"], formula=lambda bars: np.full(bars.close.shape, 0.5))
+    monkeypatch.setitem(FEATURES, "pos", constant)
+    shown = snapshots(without(prices, slice(100, 103), 1))
+    assert np.isnan(shown.features["pos"][100:103, 1]).all()
+    assert (shown.features["pos"][103:, 1] == 0.5).all()
+
+
 def test_missing_history_is_never_zero(prices):
     late = snapshots(without(prices, slice(0, 120), 0))
     assert np.isnan(late.features["ret60"][:180, 0]).all()
