@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import errno
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from finseek.checkpoint.destination import check_space, copy_others, finished_before
 from finseek.checkpoint.direct import Output, Reader
-from finseek.checkpoint.ledger import JOURNALS, LEDGER, Entry, Journal, read_journals, read_ledger, write_ledger
+from finseek.checkpoint.ledger import JOURNALS, Entry, Journal, read_journals, write_ledger
 from finseek.checkpoint.options import StreamOptions
 from finseek.checkpoint.plan import Out, ShardPlan, plan_shards
 from finseek.checkpoint.shards import CONFIG, INDEX, SINGLE, Checkpoint
 from finseek.checkpoint.stream import Task, size_buffers, working
 from finseek.checkpoint.transforms import Look, not_finite
-from finseek.core.artifacts import PARTIAL, atomic_file, remove_partials, write_json
+from finseek.core.artifacts import PARTIAL, remove_partials, write_json
 from finseek.core.errors import FinseekError, InputError
 from finseek.core.progress import Progress
 
-WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".gguf")
-MARGIN = 64 << 20  # bytes of disk kept free for index, ledger and the file system's own needs
 OPEN_TASKS = 4  # for each worker: enough that none waits while a shard is synced
 
 
@@ -96,11 +94,11 @@ def run(job: Job, progress: Progress) -> Conversion:
     """
     stream = job.stream
     plans = plan_shards((step.outs for step in job.steps), stream.shard_bytes)
-    finished = _finished(job, plans)
+    finished = finished_before(job.folder, job.source.folder, job.identity, stream.resume, plans)
     if finished is not None:
         return _result(job, plans, finished, resumed=len(plans))
     done = read_journals(job.folder, job.identity)
-    _check_space(job.folder, sum(plan.length for plan in plans if plan.file not in done))
+    check_space(job.folder, sum(plan.length for plan in plans if plan.file not in done))
     buffers = size_buffers((step.task for step in job.steps), stream.workers, stream.memory - job.reserved)
     reader = Reader(job.source.folder, stream.direct)
     try:
@@ -127,47 +125,6 @@ def run(job: Job, progress: Progress) -> Conversion:
     finally:
         reader.close()
     return _result(job, plans, [entry for held in entries.values() for entry in held], resumed=len(done))
-
-
-def _finished(job: Job, plans: Sequence[ShardPlan]) -> list[Entry] | None:
-    """The entries of a finished conversion, if resuming finds one; refuses a destination that is in use."""
-    folder, source = job.folder.resolve(), job.source.folder.resolve()
-    if folder == source or source in folder.parents:
-        raise InputError(f"{job.folder} lies in the source {job.source.folder}; choose another destination")
-    if not job.folder.exists():
-        return None
-    if not job.folder.is_dir():
-        raise InputError(f"{job.folder} is a file; choose a folder for the new checkpoint")
-    begun = any(job.folder.glob(JOURNALS))
-    if not job.stream.resume:
-        if begun:
-            raise InputError(f"{job.folder} holds an unfinished conversion; continue with --resume, or delete it")
-        if any(job.folder.iterdir()):
-            raise InputError(f"{job.folder} is not empty; choose an empty folder or a new one")
-        return None
-    ledger = read_ledger(job.folder)
-    if ledger is None or begun:
-        others = [path for path in job.folder.iterdir() if not path.name.startswith(".")]
-        if not begun and others:
-            raise InputError(f"{job.folder} holds {others[0].name} and no conversion to resume; choose an empty folder")
-        return None
-    if ledger.job != job.identity:
-        raise InputError(f"{job.folder} was finished with another source or other options; choose an empty folder")
-    for plan in plans:
-        path = job.folder / plan.file
-        if not path.is_file() or path.stat().st_size != plan.length:
-            raise InputError(f"{path} is missing or altered since the conversion finished; delete {job.folder}")
-    return list(ledger.entries.values())
-
-
-def _check_space(folder: Path, needed: int) -> None:
-    place = next(parent for parent in (folder, *folder.resolve().parents) if parent.exists())
-    free = shutil.disk_usage(place).free
-    if needed + MARGIN > free:
-        raise InputError(
-            f"{folder}: {needed / 1e9:.2f} GB are to be written and {free / 1e9:.2f} GB are free on that disk; free "
-            f"{(needed + MARGIN - free) / 1e9:.2f} GB or choose another destination"
-        )
 
 
 def _one_torch_thread() -> None:
@@ -278,18 +235,6 @@ def _finalise(job: Job, plans: Sequence[ShardPlan], done: Mapping[str, list[Entr
     write_ledger(job.folder, job.identity, (entry for plan in plans for entry in done[plan.file]))
     for journal in job.folder.glob(JOURNALS):
         journal.unlink()
-
-
-def copy_others(source: Path, folder: Path) -> list[str]:
-    """Copy what is neither weights, index nor config: tokenizer, code, licence; the names of what was copied."""
-    copied = []
-    for path in sorted(source.iterdir()):
-        skip = path.name in (INDEX, CONFIG, LEDGER) or path.suffix in WEIGHTS or path.name.startswith(".")
-        if path.is_file() and not skip:
-            with atomic_file(folder / path.name) as partial:
-                shutil.copyfile(path, partial)
-            copied.append(path.name)
-    return copied
 
 
 def _disk(job: Job, error: OSError) -> FinseekError:

@@ -6,10 +6,11 @@ Direct I/O wants addresses, offsets and lengths in multiples of `PAGE`; what is 
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import mmap
 import os
 import threading
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -126,9 +127,16 @@ class Output:
 
 
 def _allocate(descriptor: int, length: int) -> None:
-    """Reserve the blocks now: a full disk shows at once, and writes in any order lie together."""
-    reserve: Callable[[int, int, int], None] = getattr(os, "posix_fallocate", lambda fd, at, n: os.ftruncate(fd, n))
-    reserve(descriptor, 0, length)
+    """Reserve the blocks now: a full disk shows at once, and writes in any order lie together.
+
+    By the system call, not `os.posix_fallocate`, whose substitute on network file systems writes to every block.
+    """
+    os.ftruncate(descriptor, length)
+    call = getattr(ctypes.CDLL(None, use_errno=True), "fallocate", None)
+    if call is not None and call(descriptor, 0, ctypes.c_long(0), ctypes.c_long(length)):
+        error = ctypes.get_errno()
+        if error in (errno.ENOSPC, errno.EDQUOT):
+            raise OSError(error, os.strerror(error))
 
 
 def sync_folder(folder: Path) -> None:

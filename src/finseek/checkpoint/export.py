@@ -8,8 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from finseek.checkpoint.convert import Conversion, Job, Step, copy_others, run
+from finseek.checkpoint.convert import Conversion, Job, Step, run
 from finseek.checkpoint.dequantize import check_names, mtp_tensors
+from finseek.checkpoint.destination import copy_others
 from finseek.checkpoint.fp8 import FORMATS
 from finseek.checkpoint.layouts import from_layout
 from finseek.checkpoint.lora import ADAPTER_CONFIG, ADAPTER_WEIGHTS, Adapter, Merge, delta_of, read_adapter
