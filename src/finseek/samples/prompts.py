@@ -144,14 +144,16 @@ def build_answer(thesis: Thesis, options: PromptOptions) -> tuple[str, list[int]
 
 def tagged(parts: Sequence[tuple[str, str]]) -> tuple[str, list[int] | None]:
     """Parts as ``<tag>body</tag>`` lines, and the span of the action's body and closing tag."""
-    text, span = "", None
-    for place, (tag, body) in enumerate(parts):
-        text += f"\n<{tag}>" if place else f"<{tag}>"
-        start = len(text)
-        text += f"{body}</{tag}>"
+    pieces: list[str] = []
+    length, span = 0, None
+    for tag, body in parts:
+        opening, closing = f"\n<{tag}>" if pieces else f"<{tag}>", f"</{tag}>"
+        pieces += opening, body, closing
+        start = length + len(opening)
+        length = start + len(body) + len(closing)
         if tag == "action":
-            span = [start, len(text)]
-    return text, span
+            span = [start, length]
+    return "".join(pieces), span
 
 
 def shortened(text: str, limit: int | None) -> str:

@@ -164,6 +164,8 @@ def _thesis(element: etree._Element, ticker: str | None, name: str, index: int, 
         nested = len(child) > 0
         if nested:
             _take_nested(raw, field, child, names)
+        elif field in KNOWN and field not in fields:
+            fields[field] = child.text or ""
         else:
             _take(raw, field, child.text or "")
         if not nested:
