@@ -11,6 +11,7 @@ import torch
 from finseek.core.artifacts import atomic_file, sha256_file, sha256_json
 from finseek.train.job import TrainJob
 
+STATE_FORMAT = 1  # raise it when what a state holds changes
 STATE, BEST, LOG, CHECKPOINT = "resume.pt", "best.pt", "train_log.jsonl", "checkpoint"
 TIME_FIELDS = ("seconds", "tokens_per_second")
 
@@ -19,6 +20,7 @@ def describe(job: TrainJob) -> dict[str, Any]:
     """Everything that the result depends on, as plain values; large inputs by their hash."""
     weights = sorted(job.init.path.glob("*.safetensors")) if job.init.path else []
     return {
+        "state_format": STATE_FORMAT,
         "training": sha256_file(job.training),
         "validation": sha256_file(job.validation),
         "tokenizer": sha256_file(job.tokenizer / "tokenizer.json"),

@@ -19,9 +19,10 @@ import lightning
 import numpy as np
 import torch
 from lightning.fabric.plugins.environments import LightningEnvironment
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch.utils.data import DataLoader, IterableDataset
 
-from finseek.core.artifacts import atomic_folder
+from finseek.core.artifacts import atomic_folder, remove_partials
 from finseek.core.errors import ConfigError, FinseekError
 from finseek.core.progress import Progress, silent
 from finseek.samples import Encoder, load_samples
@@ -29,6 +30,7 @@ from finseek.train.check import check_job
 from finseek.train.data import BatchPlan, TokenSet, encode_samples, micro_batches
 from finseek.train.job import TrainJob, TrainResult
 from finseek.train.module import LanguageModule, StepBatch, first_model, tensors
+from finseek.train.preemption import Preemption
 from finseek.train.standing import Standing
 from finseek.train.state import (
     BEST,
@@ -82,6 +84,7 @@ class _Run:
         self.module = LanguageModule(first_model(job, encoder), job.options, self.total)
         self.pad_id = self.module.model.config.pad_token_id or 0
         self.standing = Standing()
+        remove_partials(job.output)
         self.earlier = load_state(job.output / STATE, self.fingerprint)
         if self.earlier:
             self.standing = Standing.from_dict(self.earlier["standing"])
@@ -99,9 +102,15 @@ class _Run:
         if self.standing.step < self.total:
             steps = DataLoader(_Steps(self), batch_size=None)
             name, folder = self.job.output.parent.name, self.job.output / "tracking"
+            sending = trackers(self.job.tracking, folder, name, describe(self.job))
             try:
-                with trackers(self.job.tracking, folder, name, describe(self.job)) as self.track:
+                with Preemption() as self.preemption, sending as self.track:
                     self._trainer().fit(self.module, train_dataloaders=steps)
+            except SIGTERMException:  # Lightning's own, between two steps
+                self._save()
+                raise self._stopped() from None
+            except SystemExit as left:  # into which Lightning turns Ctrl-C
+                raise (KeyboardInterrupt if isinstance(left.__context__, KeyboardInterrupt) else left) from None
             finally:
                 self.log.close()
         output = self.job.output
@@ -146,8 +155,9 @@ class _Run:
         at.add(batch.tokens, self.module.last)
         if not math.isfinite(at.loss_sum):
             raise FinseekError(
-                f"training diverged: the loss of step {at.step} is {at.loss_sum}, its gradient norm"
-                f" {self.module.last['grad_norm']}; lower train.learning_rate or lengthen train.warmup_steps"
+                f"training diverged: the loss of step {at.step} is {self.module.last['loss_sum']}, its gradient norm"
+                f" {self.module.last['grad_norm']}, the last good validation was at step {at.best_step};"
+                " lower train.learning_rate or lengthen train.warmup_steps"
             )
         last = at.step == self.total
         validation = self._validate() if at.step % self.validate_every == 0 or last else None
@@ -156,10 +166,22 @@ class _Run:
             line = at.line(validation, (at.step - 1) // self.plan.steps_per_epoch)
             self.log.write(line)
             self.track(line, at.step)
-        if at.step % options.checkpoint_every == 0 or last:
-            state = {"fingerprint": self.fingerprint, "standing": at.to_dict(), "log_length": self.log.length}
-            save_state(self.job.output / STATE, state | {"module": self.module.training_state()})
+        asked = self.preemption.asked  # read once: a signal from here on waits for the next step
+        if at.step % options.checkpoint_every == 0 or last or asked:
+            self._save()
         self.progress("train", at.step, self.total, "steps")
+        if asked and not last:
+            raise self._stopped()
+
+    def _save(self) -> None:
+        state = {"fingerprint": self.fingerprint, "standing": self.standing.to_dict(), "log_length": self.log.length}
+        save_state(self.job.output / STATE, state | {"module": self.module.training_state()})
+
+    def _stopped(self) -> FinseekError:
+        return FinseekError(
+            f"training stopped by {self.preemption.asked} after step {self.standing.step} of {self.total};"
+            " its state is saved: start the same run again to go on"
+        )
 
     def _validate(self) -> dict[str, float | None]:
         """Loss of the answers of the validation split; new best weights are kept."""
