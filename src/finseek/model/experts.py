@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from finseek.model.config import DeepSeekConfig
-from finseek.model.grouped import LINEARS, Combine, Dispatch, SwiGLU, can_group
+from finseek.model.grouped import LINEARS, Combine, Dispatch, SwiGLU, as_autocast, can_group
 from finseek.model.router import Router, balance_loss
 
 Compute = Callable[[Tensor, Tensor], Tensor]  # rows sorted by expert (M, D), rows of each expert (E,) -> (M, D)
@@ -63,7 +63,8 @@ class RoutedExperts(nn.Module):
 
     def compute(self, rows: Tensor, counts: Tensor) -> Tensor:
         """Each expert on its own consecutive rows: (M, D), (E,) -> (M, D)."""
-        gate_up, down = self.gate_up_proj, self.down_proj  # once: an adapter computes them on access
+        # Each weight is read once: an adapter computes it on access.
+        rows, gate_up, down = as_autocast(rows, self.gate_up_proj, self.down_proj)
         auto = "grouped" if can_group(rows, gate_up, down) else "loop"
         linear = LINEARS[auto if self.implementation == "auto" else self.implementation]
         return linear(SwiGLU.apply(linear(rows, gate_up, counts)), down, counts)

@@ -12,6 +12,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
+def as_autocast(*operands: Tensor) -> tuple[Tensor, ...]:
+    """The operands in the dtype of an autocast region, if this is one: `grouped_mm` is not on autocast's own list."""
+    device = operands[0].device.type
+    if not torch.is_autocast_enabled(device):
+        return operands
+    return tuple(operand.to(torch.get_autocast_dtype(device)) for operand in operands)
+
+
 def can_group(*operands: Tensor) -> bool:
     """Whether `grouped_mm` takes these operands: fp32 or bf16 of one kind, rows of whole 16-byte words."""
     dtypes = {t.dtype for t in operands}

@@ -97,7 +97,7 @@ class LinearCrossEntropy(torch.autograd.Function):
             nll[c] = -log_p.gather(1, target).squeeze(1) * (label[c] != IGNORED)
             dz = log_p.exp_().scatter_add_(1, target, torch.full_like(target, -1, dtype=w.dtype))
             dz = dz.mul_(w[c, None]).to(h.dtype)
-            torch.mm(dz, weight, out=dh[c])
+            dh[c] = dz @ weight
             dweight += dz.T @ h[c]
         ctx.save_for_backward(dh, dweight.to(weight.dtype))
         ctx.mark_non_differentiable(nll)

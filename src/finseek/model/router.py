@@ -51,7 +51,8 @@ class Router(nn.Module):
     def forward(self, x: Tensor, counted: Tensor | None = None) -> Routing:
         """Route x (N, D); in training the tokens `counted` (N,) bool (None: all) add to `load`."""
         wide = torch.promote_types(x.dtype, torch.float32)
-        scores = SCORES[self.scoring_func](F.linear(x.to(wide), self.weight.to(wide)))
+        with torch.autocast(x.device.type, enabled=False):
+            scores = SCORES[self.scoring_func](F.linear(x.to(wide), self.weight.to(wide)))
         experts = self.choose(scores.detach())
         weights = scores.gather(1, experts)
         if self.normalised:

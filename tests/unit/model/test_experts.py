@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor
 
-from finseek.model import DeepSeekConfig, Expert, MoE
+from finseek.model import DeepSeekConfig, DeepSeekV3, Expert, MoE
 from finseek.model.experts import RoutedExperts
 from finseek.model.grouped import SwiGLU, can_group
 
@@ -95,3 +97,20 @@ def test_shared_experts_see_every_token() -> None:
     without, _ = moe(x)
     torch.testing.assert_close(with_shared - without, shared(x))
     assert MoE(DeepSeekConfig.preset("tiny", n_shared_experts=0)).shared_experts is None
+
+
+def test_autocast_groups_in_bf16_and_routes_in_fp32(make_model: Callable[..., DeepSeekV3], ids: Tensor) -> None:
+    model = make_model(num_nextn_predict_layers=1, hidden_size=32).train()
+    chosen: list[Tensor] = []
+    for router in model.routers().values():
+        router.register_forward_hook(lambda *call: chosen.append(call[-1].scores))
+    full = model(ids, labels=ids)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = model(ids, labels=ids, return_logits=False)
+    mixed.loss.backward()
+    assert all(scores.dtype == torch.float32 for scores in chosen)
+    torch.testing.assert_close(mixed.loss, full.loss, rtol=2e-2, atol=0)
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+    x = torch.zeros(4, 24)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert experts().compute(x, torch.tensor([4, 0, 0, 0, 0, 0])).dtype == torch.bfloat16
