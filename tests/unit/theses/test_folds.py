@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+from collections import Counter
 from datetime import date, timedelta
+from itertools import combinations
 from math import comb
 
 import numpy as np
@@ -25,10 +27,7 @@ def make(ticker: str, day: date) -> Thesis:
 THESES = [make(t, d) for d in SESSIONS.dates.tolist() for t in "AB"]
 
 
-def reach(thesis: Thesis, horizon: int) -> range:
-    """Sessions on which the label of a thesis lives, by place."""
-    here = int(SESSIONS.index([thesis.as_of_date])[0])
-    return range(here + 1, here + 1 + horizon + 1)
+PLACES = SESSIONS.index([t.as_of_date for t in THESES]).tolist()
 
 
 @settings(max_examples=60, deadline=None)
@@ -46,6 +45,10 @@ def test_walk_forward_against_brute_force(
     options = FoldOptions(
         scheme=scheme, n_folds=n_folds, label_horizon=horizon, gap=gap, purge=purge, min_train_sessions=first
     )
+    if first <= (1 + horizon if purge else 0) + gap:
+        with pytest.raises(InputError, match=r"fold 1 of .* has no training thesis"):
+            make_folds(THESES, SESSIONS, options)
+        return
     folds = make_folds(THESES, SESSIONS, options)
     tested = [t.uid for fold in folds for t in fold.test]
     assert tested == [t.uid for t in THESES[2 * first :]]
@@ -68,33 +71,34 @@ def test_combinatorial_against_brute_force(n: int, k: int, horizon: int, embargo
     options = FoldOptions(
         scheme="combinatorial", n_folds=n, n_test_folds=k, label_horizon=horizon, embargo=embargo, purge=purge
     )
-    try:
-        folds = make_folds(THESES, SESSIONS, options)
-    except InputError:
-        assert n - k < 2 or horizon + embargo > 5
-        return
-    assert len(folds) == comb(n, k)
-    counts = dict.fromkeys((t.uid for t in THESES), 0)
-    for fold in folds:
-        for thesis in fold.test:
-            counts[thesis.uid] += 1
-        tested = set(SESSIONS.index([t.as_of_date for t in fold.test]).tolist())
+    groups = [set(group.tolist()) for group in np.array_split(np.arange(len(SESSIONS)), n)]
+    expected = []
+    for chosen in combinations(groups, k):
+        tested = set.union(*chosen)
+        union = tested | {s + step for s in tested for step in range(1, horizon + 2)}
         ends = {s for s in tested if s + 1 not in tested}
-        union = tested | {s for t in fold.test for s in reach(t, horizon)}
         shadow = {s + step for s in ends for step in range(1, (horizon if purge else 0) + embargo + 1)}
-        expected = []
-        for thesis in THESES:
-            here = int(SESSIONS.index([thesis.as_of_date])[0])
-            if here in tested or (embargo and here in shadow):
-                continue
-            if purge and union & set(reach(thesis, horizon)):
-                continue
-            expected.append(thesis.uid)
-        assert [t.uid for t in fold.train] == expected
+        train = [
+            thesis.uid
+            for thesis, here in zip(THESES, PLACES, strict=True)
+            if here not in tested
+            and not (embargo and here in shadow)
+            and not (purge and union & set(range(here + 1, here + 2 + horizon)))
+        ]
+        expected.append((train, [t.uid for t, here in zip(THESES, PLACES, strict=True) if here in tested]))
+    if not all(train for train, _ in expected):
+        with pytest.raises(InputError, match="has no training thesis"):
+            make_folds(THESES, SESSIONS, options)
+        return
+    folds = make_folds(THESES, SESSIONS, options)
+    assert [([t.uid for t in fold.train], [t.uid for t in fold.test]) for fold in folds] == expected
+    counts = Counter(t.uid for fold in folds for t in fold.test)
+    assert len(counts) == len(THESES)
+    assert set(counts.values()) == {comb(n - 1, k - 1)}
+    for fold in folds:
         assert len(fold.train) + len(fold.test) + sum(map(len, fold.dropped.values())) == len(THESES)
         assert embargo or "embargoed" not in fold.dropped
         assert purge or "purged" not in fold.dropped
-    assert set(counts.values()) == {comb(n - 1, k - 1)}
 
 
 def test_independent_of_the_order() -> None:
