@@ -48,7 +48,7 @@ def dequantize_job(source: Checkpoint, dst: Path, options: DequantizeOptions) ->
     dropped = mtp_tensors(source) if options.mtp == "drop" else set()
     check_names(source)
     scales = read_scales(source, quantization)
-    kernel = load_kernel(options.stream.kernel) if scales else None
+    kernel = load_kernel(options.stream.kernel, options.stream.device) if scales else None
     target, stop = TARGETS[options.dtype], options.on_nan == "stop"
     spent = {name + SCALE_SUFFIX for name in scales}
     steps = []

@@ -31,6 +31,7 @@ class StreamOptions:
         resume: continue what was begun in the destination.
         direct: bypass the page cache where the file system allows it.
         kernel: auto, or one of `kernels.KERNELS`.
+        device: number of the GPU, for the Triton kernel.
         rank, world: this process among those that share the work, each shard by one of them.
         barrier: waits for all of them.
     """
@@ -41,6 +42,7 @@ class StreamOptions:
     resume: bool = False
     direct: bool = True
     kernel: str = "auto"
+    device: int = 0
     rank: int = 0
     world: int = 1
     barrier: Callable[[], None] = alone

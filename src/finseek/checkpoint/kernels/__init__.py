@@ -7,6 +7,7 @@ Each is a module with `dequantize(codes, scales, out, block, form, target)`: cod
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 
@@ -26,8 +27,10 @@ KERNELS = {
 }
 
 
-def load_kernel(name: str = "auto") -> Kernel:
+def load_kernel(name: str = "auto", device: int = 0) -> Kernel:
     """A kernel by name; "auto" is the numba one where numba is installed, else the torch bit trick.
+
+    `device` is the GPU of the Triton kernel: given, not the thread's current one, which workers do not inherit.
 
     Raises:
         InputError: unknown name.
@@ -41,4 +44,4 @@ def load_kernel(name: str = "auto") -> Kernel:
     if find_spec(needs) is None:
         raise MissingPart(needs, extra, f"the {name} kernel")
     kernel: Kernel = import_module(f"finseek.checkpoint.kernels.{module}").dequantize
-    return kernel
+    return partial(kernel, device=device) if name == "triton" else kernel

@@ -52,13 +52,20 @@ def dequantize_tensor(
 
 
 def dequantize(
-    codes: NDArray[np.uint8], scales: NDArray[np.float32], out: Bits, block: Block, form: Format, target: Target
+    codes: NDArray[np.uint8],
+    scales: NDArray[np.float32],
+    out: Bits,
+    block: Block,
+    form: Format,
+    target: Target,
+    device: int = 0,
 ) -> None:
-    """Write the weights of `codes` into `out` by way of the current CUDA device (see the package)."""
-    held = torch.empty(codes.shape, dtype=getattr(torch, target.torch), device="cuda")
-    dequantize_tensor(torch.from_numpy(codes).cuda(), torch.from_numpy(scales).cuda(), held, block, form)
-    as_int, numpy_int = (torch.int16, np.int16) if target.itemsize == 2 else (torch.int32, np.int32)
-    torch.from_numpy(out.view(numpy_int)).copy_(held.view(as_int))
-    nan = torch.isnan(held)
-    if bool(nan.any()):
-        out[nan.cpu().numpy()] = target.nan
+    """Write the weights of `codes` into `out` by way of a CUDA device (see the package)."""
+    with torch.cuda.device(device):
+        held = torch.empty(codes.shape, dtype=getattr(torch, target.torch), device="cuda")
+        dequantize_tensor(torch.from_numpy(codes).cuda(), torch.from_numpy(scales).cuda(), held, block, form)
+        as_int, numpy_int = (torch.int16, np.int16) if target.itemsize == 2 else (torch.int32, np.int32)
+        torch.from_numpy(out.view(numpy_int)).copy_(held.view(as_int))
+        nan = torch.isnan(held)
+        if bool(nan.any()):
+            out[nan.cpu().numpy()] = target.nan
