@@ -82,7 +82,7 @@ def worst_of(difference: float) -> float:
     return float(value)
 
 
-def run(layout: Layout, dtype: torch.dtype) -> dict[str, float]:
+def run(layout: Layout, dtype: torch.dtype, folder: Path) -> dict[str, float]:
     """Three steps of the split and of the whole model."""
     whole = build(dtype)
     ids, labels = batch()
@@ -115,6 +115,9 @@ def run(layout: Layout, dtype: torch.dtype) -> dict[str, float]:
         part.update_router_bias(0.01)
         whole.update_router_bias(0.01)
     found["weights"] = compare(part.full_state(), whole.state_dict())
+    part.save_pretrained(folder)
+    saved = DeepSeekV3.from_pretrained(folder).state_dict()
+    found["saved"] = compare(saved, {name: tensor.to(saved[name].dtype) for name, tensor in whole.state_dict().items()})
     found["traffic"] = traffic_error(part, choices, sizes[2], coordinate[2])
     return {name: worst_of(value) for name, value in found.items()}
 
@@ -134,7 +137,7 @@ def traffic_error(part: ParallelModel, choices: list[Tensor], P: int, rank: int)
     return float((counted - expected).abs().max()) if exchanges else 0.0
 
 
-def run_pipeline(layout: Layout, dtype: torch.dtype) -> dict[str, float]:
+def run_pipeline(layout: Layout, dtype: torch.dtype, _: Path) -> dict[str, float]:
     """The same through a pipeline of two stages and four microbatches."""
     config = replace(CONFIG, aux_loss_alpha=0.0, num_nextn_predict_layers=0)
     whole, split = build(dtype, config), build(dtype, config)
@@ -188,7 +191,7 @@ def main(result: Path) -> None:
     for name, layout in LAYOUTS[dist.get_world_size()].items():
         for dtype in OPTIMISERS:
             piped = layout.pipeline_model_parallel_size > 1
-            found[f"{name}, {dtype}"] = (run_pipeline if piped else run)(layout, dtype)
+            found[f"{name}, {dtype}"] = (run_pipeline if piped else run)(layout, dtype, result.parent)
     if dist.get_rank() == 0:
         result.write_text(json.dumps(found))
     dist.destroy_process_group()

@@ -7,6 +7,7 @@ that the sum of the processes' losses is the loss of the whole, whatever the pro
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor
 from torch.distributed.tensor.parallel import ColwiseParallel, ParallelStyle, RowwiseParallel, parallelize_module
 
+from finseek.core.errors import ConfigError
 from finseek.model.deepseek import DeepSeekV3
 from finseek.model.experts import MoE
 from finseek.model.parallel.exchange import ExpertExchange
@@ -79,6 +81,25 @@ class ParallelModel:
         if kind == "weights":
             found |= {name: buffer for name, buffer in self.module.named_buffers() if not name.endswith(".load")}
         return found
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write the whole model in the Hugging Face layout, from rank 0; all processes take part.
+
+        Raises:
+            ConfigError: under pipeline parallelism, where no process sees all layers.
+        """
+        if self.mesh["pp"].size() > 1:
+            raise ConfigError("save_pretrained: pipeline stages hold different layers; save each stage's full_state()")
+        state = self.full_state()
+        if dist.get_rank() == 0:
+            config = self.module.config
+            with torch.device("meta"):
+                whole = DeepSeekV3(config)
+            if config.tie_word_embeddings:
+                state["lm_head.weight"] = state["model.embed_tokens.weight"]
+            whole.load_state_dict(state, assign=True)
+            whole.save_pretrained(folder)
+        dist.barrier()
 
     def traffic(self) -> dict[int, dict[str, float]]:
         """Remote rows, bytes and seconds of the expert exchange so far, by layer."""
