@@ -21,7 +21,8 @@ OURS = """
 import sys
 from pathlib import Path
 from finseek.samples.instruct_convert import InstructOptions, convert_instructions
-convert_instructions(sys.argv[1], Path(sys.argv[2]), InstructOptions(conversation_extension=3, validation_fraction=0.05))
+options = InstructOptions(conversation_extension=3, validation_fraction=0.05)
+convert_instructions(sys.argv[1], Path(sys.argv[2]), options)
 """
 
 PEER = """

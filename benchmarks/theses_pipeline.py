@@ -108,7 +108,8 @@ def make_theses(folder: Path) -> Path:
                 f"  <thesis>\n    <as-of-date>{day}</as-of-date>\n    <reasoning>{reasoning}</reasoning>\n"
                 f"    <action>{action}</action>\n    <support>{support}</support>\n  </thesis>\n"
             )
-        text = f'<?xml version="1.0" encoding="UTF-8"?>\n<stock-theses ticker="S{n:02d}">\n{"".join(theses)}</stock-theses>\n'
+        head = f'<?xml version="1.0" encoding="UTF-8"?>\n<stock-theses ticker="S{n:02d}">\n'
+        text = f"{head}{''.join(theses)}</stock-theses>\n"
         (folder / f"S{n:02d}_theses.xml").write_text(text)
     return folder
 
