@@ -13,10 +13,10 @@ from finseek.theses.synthetic import generate_theses
 
 
 def p_value(seed: int, alpha: float, costs: bool) -> float:
-    """One-sided p-value of the mean return in excess of the exposure-matched universe, on 120 test sessions."""
-    prices, planted = generate_prices(seed, n_tickers=20, n_sessions=420, alpha=alpha)
+    """One-sided p-value of the mean return in excess of the exposure-matched universe, on 200 test sessions."""
+    prices, planted = generate_prices(seed, n_tickers=20, n_sessions=500, alpha=alpha)
     theses = generate_theses(planted.signal, prices.sessions, prices.tickers, seed=seed).theses
-    first, last = (prices.sessions.dates[i].item() for i in (290, 410))
+    first, last = (prices.sessions.dates[i].item() for i in (290, 490))
     training = [t for t in theses if t.as_of_date < prices.sessions.dates[280].item()]
     test = [t for t in theses if first <= t.as_of_date < last]
     shown = snapshots(prices)
