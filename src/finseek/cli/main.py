@@ -52,12 +52,21 @@ def main() -> None:
             raise
         print(f"finseek: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        print("finseek: interrupted", file=sys.stderr)
-        sys.exit(130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except OSError as error:
+        if "--debug" in sys.argv:
+            raise
+        place = error.filename or "standard output"
+        print(
+            f"finseek: {place}: {error.strerror or error}: check the path, its rights and the free space",
+            file=sys.stderr,
+        )
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("finseek: interrupted", file=sys.stderr)
+        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -30,13 +30,15 @@ def verify(
 
     findings = list(verify_manifest(run))
     if as_json:
-        print_json([{"path": finding.path, "problem": finding.problem} for finding in findings])
+        print_json(
+            [{"path": finding.path, "problem": finding.problem, "note": finding.is_note} for finding in findings]
+        )
     else:
         for finding in findings:
             print(f"{finding.path} {finding.problem}")
-        if not findings:
+        if all(finding.is_note for finding in findings):
             print(f"{len(read_manifest(run / 'manifest.json')['artifacts'])} artifacts are as the manifest says")
-    if findings:
+    if not all(finding.is_note for finding in findings):
         raise typer.Exit(1)
 
 

@@ -45,10 +45,10 @@ def load(config: Path | None, assignments: list[str] | None) -> LoadedConfig:
 def demo(
     context: typer.Context,
     out: Annotated[Path, typer.Option("--out", help="Folder that holds the run.")] = Path("runs"),
-    seed: Annotated[int, typer.Option(help="Seed of market, theses and model.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of market, theses and model.", min=0)] = 0,
     alpha: Annotated[
         Optional[float],  # noqa: UP045
-        typer.Option(help="Strength of the planted signal; 0 makes a market without any."),
+        typer.Option(help="Strength of the planted signal; 0 makes a market without any.", min=-1, max=1),
     ] = None,
     assignments: SetOption = None,
     as_json: JsonOption = False,

@@ -48,10 +48,11 @@ def print_summary(result: RunResult, as_json: bool) -> None:
     evaluation = read_json(paths.evaluate / "metrics.json") if (paths.evaluate / "metrics.json").is_file() else None
     backtest = read_json(paths.backtest / "metrics.json") if (paths.backtest / "metrics.json").is_file() else None
     planted = read_json(result.config.report.planted) if result.config.report.planted else None
-    done = {outcome.name: outcome for outcome in result.outcomes}
+    done = {outcome.name: outcome for outcome in result.outcomes if outcome.status != "left out"}
     if as_json:
         stages = {
-            name: {"status": step.status, "counts": step.counts, "seconds": step.seconds} for name, step in done.items()
+            step.name: {"status": step.status, "counts": step.counts, "seconds": step.seconds}
+            for step in result.outcomes
         }
         print_json({
             "run": str(paths.root),

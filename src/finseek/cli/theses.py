@@ -20,6 +20,7 @@ def register(app: typer.Typer) -> None:
 
 
 def parse(
+    context: typer.Context,
     source: Annotated[Path, typer.Argument(help="Folder, file or archive of theses.")],
     out: Annotated[Path, typer.Option("--out", help="JSONL of the theses that were kept.")],
     rejects: Annotated[Path, typer.Option("--rejects", help="JSONL of what was refused, with the reason.")],
@@ -31,12 +32,22 @@ def parse(
     Example: finseek theses parse raw_xml --out all.jsonl --rejects rejects.jsonl
     """
     from finseek.cli.terminal import TerminalProgress, print_json, print_table
+    from finseek.core.errors import InputError
+    from finseek.core.progress import silent
     from finseek.pipeline.config import load_config
     from finseek.theses import write_theses
 
+    if out.resolve() == rejects.resolve():
+        raise InputError(f"--out and --rejects are both {out}: name two files")
+    for file in (out, rejects):
+        if source.is_dir() and file.resolve().is_relative_to(source.resolve()):
+            raise InputError(
+                f"{file} lies inside {source}, where the next run would read it as theses: write elsewhere"
+            )
     options = load_config(None, assignments or ()).config.theses
     progress = TerminalProgress()
-    summary = write_theses(source, out, rejects, options, progress)
+    quiet = context.obj["quiet"]
+    summary = write_theses(source, out, rejects, options, silent if quiet else progress)
     progress.finish()
     if as_json:
         print_json(summary)

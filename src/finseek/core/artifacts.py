@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from finseek.core.errors import ArtifactError
+from finseek.core.errors import ArtifactError, InputError
 
 PARTIAL = ".partial"
 
@@ -23,6 +23,8 @@ def _partial_of(path: Path) -> Path:
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
     """Yield a path beside ``path`` to write to; it is synced and renamed into place if the body succeeds."""
+    if path.is_dir():
+        raise InputError(f"{path} is a folder, not a file to write: name a file")
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = _partial_of(path)
     try:
@@ -96,10 +98,9 @@ def read_json(path: Path) -> Any:
 def write_lines(path: Path, lines: Iterable[bytes]) -> int:
     """Write lines (without their newline) and return how many there were."""
     count = 0
-    with atomic_file(path) as partial, partial.open("wb") as out:
+    with atomic_file(path) as partial, partial.open("wb", buffering=1 << 20) as out:
         for line in lines:
-            out.write(line)
-            out.write(b"\n")
+            out.write(line + b"\n")
             count += 1
     return count
 

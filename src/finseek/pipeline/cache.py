@@ -85,9 +85,11 @@ class RunState:
         if path.exists():
             try:
                 self._state = orjson.loads(path.read_bytes())
-                if not isinstance(self._state["stages"], dict):
-                    raise TypeError("stages is no object")
-            except (orjson.JSONDecodeError, KeyError, TypeError) as error:
+                for name, record in self._state["stages"].items():
+                    if not {"key", "outputs", "counts", "seconds"} <= set(record):
+                        raise KeyError(f"stages.{name}")
+                self._state["stage"], self._state["status"]
+            except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError, OSError) as error:
                 raise ArtifactError(f"{path} is damaged ({error}): delete it and every stage runs again") from None
 
     @property
@@ -105,6 +107,10 @@ class RunState:
         """Say that a stage is done."""
         self.stages[stage] = record
         self._write(status="running", stage=None)
+
+    def forget(self, stage: str) -> None:
+        """Vouch no longer for what a stage made."""
+        self.stages.pop(stage, None)
 
     def close(self, status: str) -> None:
         """Say how the run ended."""

@@ -6,6 +6,7 @@ import difflib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,7 +20,7 @@ from finseek.core.errors import ConfigError
 from finseek.core.options import Options
 from finseek.evaluate.options import EvaluateOptions
 from finseek.market.options import PricesOptions, SnapshotOptions
-from finseek.pipeline.overrides import Override, apply_overrides, from_arguments, from_environment
+from finseek.pipeline.overrides import Override, PlainLoader, apply_overrides, from_arguments, from_environment
 from finseek.report.options import ReportOptions
 from finseek.samples.options import PromptOptions
 from finseek.theses.options import SplitOptions, ThesesOptions
@@ -87,14 +88,20 @@ class LoadedConfig:
     overrides: tuple[Override, ...]
 
 
-class _UniqueKeyLoader(yaml.SafeLoader):
+class _UniqueKeyLoader(PlainLoader):
     """YAML without silently repeated keys."""
 
 
 def _mapping_of_unique_keys(loader: _UniqueKeyLoader, node: yaml.MappingNode) -> dict[Any, Any]:
     seen: dict[Any, int] = {}
     for key_node, _ in node.value:
+        if key_node.tag == "tag:yaml.org,2002:merge":
+            raise ConfigError(
+                f"line {key_node.start_mark.line + 1} merges with <<, which is not read: write the keys out"
+            )
         key = loader.construct_object(key_node)
+        if not isinstance(key, str | int | float | bool):
+            raise ConfigError(f"line {key_node.start_mark.line + 1} has a list or a mapping as a key: use a name")
         line = key_node.start_mark.line + 1
         if key in seen:
             raise ConfigError(f"key {key!r} stands on line {seen[key]} and again on line {line}: keep one of them")
@@ -134,12 +141,19 @@ SMOKE = (
 def smoke_test(loaded: LoadedConfig) -> LoadedConfig:
     """The same config cut to ten steps and few rows, in a run folder of its own."""
     name = Override("run.name", f"{loaded.config.run.name}-smoke", "--smoke")
-    tree = apply_overrides(loaded.config.model_dump(mode="json"), (*SMOKE, name))
-    return LoadedConfig(validate_config(tree), loaded.source, (*loaded.overrides, *SMOKE, name))
+    asked_for = {override.key for override in loaded.overrides if override.origin == "--set"}
+    cuts = tuple(override for override in (*SMOKE, name) if override.key not in asked_for)
+    tree = apply_overrides(loaded.config.model_dump(mode="json"), cuts)
+    return LoadedConfig(validate_config(tree), loaded.source, (*loaded.overrides, *cuts))
 
 
 def validate_config(tree: Mapping[str, Any]) -> Config:
     """Build the config from plain data, or say the first thing that is wrong with it."""
+    for key, value in _leaves(tree):
+        if isinstance(value, float) and not isfinite(value):
+            raise ConfigError(f"config key {key} is {value}: give a finite number")
+        if isinstance(value, int) and not -(2**63) <= value < 2**63:
+            raise ConfigError(f"config key {key} is {value}: give a number of at most 63 bits")
     try:
         document = orjson.dumps(tree, option=orjson.OPT_NON_STR_KEYS)
     except TypeError as error:
@@ -148,6 +162,17 @@ def validate_config(tree: Mapping[str, Any]) -> Config:
         return Config.model_validate_json(document)
     except ValidationError as error:
         raise ConfigError(_explain(error)) from None
+
+
+def _leaves(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(tree, Mapping):
+        for key, value in tree.items():
+            yield from _leaves(value, f"{prefix}.{key}" if prefix else str(key))
+    elif isinstance(tree, list):
+        for place, value in enumerate(tree):
+            yield from _leaves(value, f"{prefix}.{place}")
+    else:
+        yield prefix, tree
 
 
 def validate_part(section: str, model: type[Part], assignments: Iterable[str]) -> Part:
@@ -174,13 +199,26 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         tree = yaml.load(text, Loader=_UniqueKeyLoader)
     except ConfigError as error:
         raise ConfigError(f"config {path}: {error}") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise ConfigError(f"config {path} is no valid YAML: {error}") from None
     if tree is None:
         return {}
     if not isinstance(tree, dict):
         raise ConfigError(f"config {path} holds a {type(tree).__name__}; it must hold sections such as `theses:`")
-    return {str(key): value if value is not None else {} for key, value in tree.items()}
+    return {str(key): {} if value is None else _without_empty_parts(value) for key, value in tree.items()}
+
+
+def _without_empty_parts(section: Any) -> Any:
+    """A section without nested parts that hold nothing: ``snapshot:`` alone on its line means the defaults."""
+    if not isinstance(section, dict):
+        return section
+    return {key: value for key, value in section.items() if value is not None or not _is_part(str(key))}
+
+
+def _is_part(key: str) -> bool:
+    fields = (field for model in map(nested_model, (f.annotation for f in Config.model_fields.values())) if model
+              for name, field in model.model_fields.items() if name == key)  # fmt: skip
+    return any(nested_model(field.annotation) for field in fields)
 
 
 def _explain(error: ValidationError, root: type[BaseModel] = Config, prefix: str = "") -> str:

@@ -33,11 +33,11 @@ def read_the_theses(context: StageContext) -> dict[str, Any]:
 def load_the_prices(context: StageContext) -> dict[str, Any]:
     """Stage ``prices``: the price table of the theses' tickers, as the run will use it."""
     from finseek.market import describe_prices, load_prices, write_prices
+    from finseek.market.fetch import load_fetched
 
     options = context.config.prices
-    assert options.source is not None
     tickers = sorted(read_json(context.paths.theses / "summary.json")["tickers"])
-    prices = load_prices(options.source, options, tickers)
+    prices = load_prices(options.source, options, tickers) if options.source else load_fetched(options, tickers)
     write_prices(prices, context.paths.prices / "prices.parquet")
     summary = describe_prices(prices)
     write_json(context.paths.prices / "summary.json", summary)
@@ -62,6 +62,7 @@ def build_the_samples(context: StageContext) -> dict[str, Any]:
     """Stage ``samples``: chat samples of each split, and the tokenizer, trained on the training split alone."""
     from finseek.market import snapshots
     from finseek.samples import train_split_tokenizer, write_sample_files
+    from finseek.samples.export import export_samples
 
     prompt, paths = context.config.prompt, context.paths
     prices = run_prices(context)
@@ -77,9 +78,9 @@ def build_the_samples(context: StageContext) -> dict[str, Any]:
         counts["words_in_vocabulary"] = train_split_tokenizer(
             paths.samples / "training.jsonl", paths.samples / "tokenizer", prompt
         )
-    if prompt.nemo_dataset_dir:
-        for file in SAMPLE_FILES.values():
-            write_bytes(prompt.nemo_dataset_dir / f"{file}.jsonl", (paths.samples / f"{file}.jsonl").read_bytes())
+    for form, folder in (("nemo", prompt.nemo_dataset_dir), ("huggingface", prompt.hf_dataset_dir)):
+        if folder:
+            export_samples(paths.samples, folder, form)
     return counts
 
 
@@ -116,7 +117,7 @@ def run_prices(context: StageContext) -> Any:
     from finseek.market import PricesOptions, load_prices
 
     file = context.paths.prices / "prices.parquet"
-    if not context.config.prices.source:
+    if "prices" not in context.present:
         return None
     return load_prices(file, PricesOptions(benchmark=context.config.prices.benchmark))
 

@@ -11,6 +11,7 @@ import numpy as np
 import yaml
 
 from finseek.core.artifacts import write_json
+from finseek.core.errors import InputError
 from finseek.pipeline.config import LoadedConfig, validate_config
 from finseek.pipeline.overrides import Override, apply_overrides, from_arguments
 
@@ -31,14 +32,7 @@ def prepare(out: Path, *, seed: int = 0, alpha: float | None = None, assignments
     from finseek.market import generate_prices, snapshots, write_prices
     from finseek.theses.synthetic import bayes_accuracy, generate_theses, write_theses_xml
 
-    prices, planted = generate_prices(seed, n_tickers=N_TICKERS, n_sessions=N_SESSIONS, alpha=alpha)
-    features = snapshots(prices).features
-    quoted = {str(name): features[name] for name in ("ret1", "ret5", "rsi14")}
-    written = generate_theses(planted.signal, prices.sessions, prices.tickers, seed=seed, numbers=quoted)
     inputs = out / "demo-inputs"
-    write_prices(prices, inputs / "prices.parquet")
-    write_theses_xml(written.theses, inputs / "theses")
-
     tree: dict[str, Any] = yaml.safe_load(resources.files("finseek.pipeline").joinpath("demo.yaml").read_text("utf-8"))
     places = {
         "run.seed": seed,
@@ -50,8 +44,17 @@ def prepare(out: Path, *, seed: int = 0, alpha: float | None = None, assignments
     overrides = (*(Override(key, value, "finseek demo") for key, value in places.items()), *from_arguments(assignments))
     config = validate_config(apply_overrides(tree, overrides))
     assert config.split is not None
+
+    prices, planted = generate_prices(seed, n_tickers=N_TICKERS, n_sessions=N_SESSIONS, alpha=alpha)
+    features = snapshots(prices).features
+    quoted = {str(name): features[name] for name in ("ret1", "ret5", "rsi14")}
+    written = generate_theses(planted.signal, prices.sessions, prices.tickers, seed=seed, numbers=quoted)
     days = np.array([thesis.as_of_date for thesis in written.theses], dtype="datetime64[D]")
     test = days >= np.datetime64(config.split.test_start, "D")
+    if not test.any():
+        raise InputError(f"split.test_start {config.split.test_start} comes after the made-up market, {days.max()}")
+    write_prices(prices, inputs / "prices.parquet")
+    write_theses_xml(written.theses, inputs / "theses")
     write_json(
         inputs / "planted.json",
         {

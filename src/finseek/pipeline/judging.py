@@ -16,6 +16,8 @@ from finseek.pipeline.data import run_prices
 from finseek.pipeline.stages import StageContext
 from finseek.pipeline.trials import number_of_trials
 
+AUDITS = ("leaks", "contamination")
+
 
 def backtest_the_answers(context: StageContext) -> dict[str, Any]:
     """Stage ``backtest``: the model's answers on the test split, traded by the account."""
@@ -40,18 +42,18 @@ def write_the_report(context: StageContext) -> dict[str, Any]:
     """Stage ``report``: everything that the run knows about itself, on one page."""
     from finseek.report import ReportInputs, build_report, report_schema
 
-    config, paths = context.config, context.paths
+    config, paths, has = context.config, context.paths, context.present
     state = RunState(paths.state)
     artifacts = {
         name: {"sha256": file["sha256"], "bytes": file["bytes"], "stage": stage}
         for stage, record in state.stages.items()
         for name, file in record["outputs"].items()
-        if stage != "report"
+        if stage in has
     }
     stages = {
         stage: {"key": record["key"], "counts": record["counts"]}
         for stage, record in state.stages.items()
-        if stage != "report"
+        if stage in has
     }
     html, summary = build_report(
         ReportInputs(
@@ -63,18 +65,20 @@ def write_the_report(context: StageContext) -> dict[str, Any]:
                 "environment": manifest.describe_environment(),
                 "stages": stages,
             },
-            theses=_json(paths.theses / "summary.json"),
-            rejects=list(islice(_lines(paths.theses / "rejects.jsonl"), config.report.rejects)),
-            certificate=_json(paths.split / "certificate.json"),
-            train_log=list(_lines(paths.train / "train_log.jsonl")),
-            evaluation=_json(paths.evaluate / "metrics.json"),
-            examples=_examples(context),
-            predictions=_rows(paths.evaluate / "eval_results.csv"),
-            backtest=_json(paths.backtest / "metrics.json"),
-            equity=_equity(paths.backtest / "equity.csv"),
+            theses=_json(paths.theses / "summary.json") if "theses" in has else None,
+            rejects=list(islice(_lines(paths.theses / "rejects.jsonl"), config.report.rejects))
+            if "theses" in has
+            else (),
+            certificate=_json(paths.split / "certificate.json") if "split" in has else None,
+            train_log=list(_lines(paths.train / "train_log.jsonl")) if "train" in has else (),
+            evaluation=_json(paths.evaluate / "metrics.json") if "evaluate" in has else None,
+            examples=_examples(context) if {"evaluate", "split"} <= has else (),
+            predictions=_rows(paths.evaluate / "eval_results.csv") if "evaluate" in has else (),
+            backtest=_json(paths.backtest / "metrics.json") if "backtest" in has else None,
+            equity=_equity(paths.backtest / "equity.csv") if "backtest" in has else None,
             planted=read_json(config.report.planted) if config.report.planted else None,
-            trials=number_of_trials(config, paths) if (paths.split / "certificate.json").is_file() else None,
-            audit={name: _json(paths.audit / f"{name}.json") for name in ("leaks", "contamination")},
+            trials=number_of_trials(config, paths) if "split" in has else None,
+            audit={name: _json(paths.audit / f"{name}.json") for name in AUDITS if "audit" in has},
             lineage={"artifacts": artifacts},
             options=config.report,
         )

@@ -19,6 +19,7 @@ from finseek.core.artifacts import sha256_file, sha256_json, write_json
 from finseek.core.errors import ArtifactError, InputError
 
 FORMAT = 1
+NO_ARTIFACTS = frozenset({"manifest.json", "state.json", ".lock", "logs", "stale", "sweep"})
 PACKAGES = (
     "finseek numpy polars lxml msgspec orjson pydantic tokenizers torch transformers safetensors lightning peft trl "
     "nemo-automodel scikit-learn arch numba"
@@ -27,10 +28,11 @@ PACKAGES = (
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that does not agree with the manifest."""
+    """One thing that does not agree with the manifest; a note where it merely could not be checked."""
 
     path: str
     problem: str
+    is_note: bool = False
 
 
 def describe_code() -> dict[str, Any]:
@@ -87,11 +89,25 @@ def read_manifest(path: Path) -> dict[str, Any]:
     try:
         content: dict[str, Any] = orjson.loads(path.read_bytes())
         claimed = content.pop("sha256")
-    except (orjson.JSONDecodeError, KeyError, AttributeError, TypeError) as error:
+    except (orjson.JSONDecodeError, KeyError, AttributeError, TypeError, OSError) as error:
         raise ArtifactError(f"{path} is damaged ({error}): the run must be made again") from None
+    if content.get("format") != FORMAT or not _is_whole(content):
+        raise ArtifactError(f"{path} is no manifest of format {FORMAT}: the run must be made again")
     if sha256_json(content) != claimed:
         raise ArtifactError(f"{path} was altered: its content does not have the hash that it states")
     return content
+
+
+def _is_whole(content: Mapping[str, Any]) -> bool:
+    """Whether artifacts and inputs have their shape, and no artifact lies outside the run folder."""
+    artifacts, inputs = content.get("artifacts"), content.get("inputs")
+    if not isinstance(artifacts, dict) or not isinstance(inputs, dict):
+        return False
+    inside = all(not Path(name).is_absolute() and ".." not in Path(name).parts for name in artifacts)
+    records = all(
+        isinstance(r, dict) and {"sha256", "bytes"} <= set(r) for r in (*artifacts.values(), *inputs.values())
+    )
+    return inside and records and all("path" in record for record in inputs.values())
 
 
 def verify_manifest(run: Path) -> Iterator[Finding]:
@@ -109,7 +125,13 @@ def verify_manifest(run: Path) -> Iterator[Finding]:
             yield Finding(name, f"has {file.stat().st_size} bytes, the manifest says {record['bytes']}")
         elif sha256_file(file) != record["sha256"]:
             yield Finding(name, f"has another content than SHA-256 {record['sha256']}")
+    for file in sorted(path for path in run.rglob("*") if path.is_file()):
+        name = file.relative_to(run).as_posix()
+        if name not in manifest["artifacts"] and name.split("/")[0] not in NO_ARTIFACTS:
+            yield Finding(name, "is not in the manifest: no claim of the run covers it")
     for name, record in sorted(manifest["inputs"].items()):
         source = Path(record["path"])
-        if source.is_file() and sha256_file(source) != record["sha256"]:
+        if not source.is_file():
+            yield Finding(f"input {name}", f"is no longer at {source}: not checked", is_note=True)
+        elif sha256_file(source) != record["sha256"]:
             yield Finding(f"input {name}", f"{source} is no longer the file that the run read")

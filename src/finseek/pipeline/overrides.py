@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ ENVIRONMENT = {
     "USE_WANDB": "tracking.wandb",
     "WANDB_PROJECT": "tracking.project",
 }
+SWITCH = {"1": True, "0": False, "true": True, "false": False, "yes": True, "no": False}
 SECRETS = ("EODHD_API_KEY", "WANDB_API_KEY", "OPENAI_API_KEY")
 
 
@@ -44,7 +46,11 @@ def read_dotenv(path: Path) -> dict[str, str]:
     values: dict[str, str] = {}
     if not path.is_file():
         return values
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError):
+        raise ConfigError(f"{path} cannot be read as UTF-8 text: save it as such") from None
+    for number, line in enumerate(lines, start=1):
         text = line.strip().removeprefix("export ").strip()
         if not text or text.startswith("#"):
             continue
@@ -54,21 +60,36 @@ def read_dotenv(path: Path) -> dict[str, str]:
         value = value.strip()
         if len(value) >= 2 and value[0] == value[-1] and value[0] in "'\"":
             value = value[1:-1]
+        else:
+            value = value.partition(" #")[0].rstrip()
         values[name.strip()] = value
     return values
 
 
+class PlainLoader(yaml.SafeLoader):
+    """YAML in which 1e-3 is a number, as everywhere but in YAML 1.1."""
+
+
+PlainLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(?:\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+)
+
+
 def _scalar(text: str) -> Any:
+    """A text as YAML reads it; what YAML calls text, and what it would cut at a ``#``, stays as it was typed."""
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError:
+        value = yaml.load(text, Loader=PlainLoader)
+    except (yaml.YAMLError, ValueError):
         return text
+    return text if isinstance(value, str) or " #" in text else value
 
 
 def from_environment(environment: Mapping[str, str]) -> list[Override]:
     """The overrides that the environment asks for; an empty variable asks for nothing."""
     return [
-        Override(key, _scalar(environment[name]), f"environment variable {name}")
+        Override(key, SWITCH.get(environment[name].lower(), _scalar(environment[name])), f"environment variable {name}")
+        if name == "USE_WANDB"
+        else Override(key, _scalar(environment[name]), f"environment variable {name}")
         for name, key in ENVIRONMENT.items()
         if environment.get(name)
     ]
@@ -83,7 +104,7 @@ def from_arguments(assignments: Iterable[str]) -> list[Override]:
     overrides = []
     for assignment in assignments:
         key, equals, value = assignment.partition("=")
-        if not equals or "." not in key.strip("."):
+        if not equals or "." not in key or not all(key.split(".")):
             raise ConfigError(f"--set {assignment!r} is not section.key=value, as in --set train.max_steps=10")
         overrides.append(Override(key.strip(), _scalar(value), "--set"))
     return overrides

@@ -68,6 +68,11 @@ class RunPaths:
         return self.root / "audit"
 
     @property
+    def stale(self) -> Path:
+        """What an earlier config made and this one would not; no artifact."""
+        return self.root / "stale"
+
+    @property
     def logs(self) -> Path:
         """Folder of logs; no artifact, not in the manifest."""
         return self.root / "logs"

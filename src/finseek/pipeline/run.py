@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
-from finseek.core.artifacts import remove_partials, sha256_file
+from finseek.core.artifacts import remove_partials
 from finseek.core.errors import ConfigError, InputError
 from finseek.core.progress import Progress, silent
 from finseek.pipeline import cache, manifest, trials
 from finseek.pipeline.config import Config, LoadedConfig
 from finseek.pipeline.lock import held
 from finseek.pipeline.paths import RunPaths
-from finseek.pipeline.stages import STAGES, Stage, StageContext
+from finseek.pipeline.stages import STAGES, Stage, StageContext, check_model
+from finseek.pipeline.validity import Validity, external_inputs
 
 Say = Callable[[str], None]
 
@@ -58,20 +59,6 @@ def select_stages(first: str | None, last: str | None, skip: Collection[str]) ->
     return tuple(stage for stage in STAGES[begin : end + 1] if stage.name not in skip)
 
 
-def external_inputs(stage: Stage, config: Config) -> dict[str, Path]:
-    """The files outside the run folder that a stage reads, by a name that does not depend on the machine."""
-    files: dict[str, Path] = {}
-    for label, source in stage.sources(config).items():
-        if not source.exists():
-            raise InputError(f"{label} is {source}, which does not exist: correct the path")
-        if source.is_file():
-            files[f"{label}/{source.name}"] = source
-        else:
-            for file in sorted(path for path in source.rglob("*") if path.is_file()):
-                files[f"{label}/{file.relative_to(source).as_posix()}"] = file
-    return files
-
-
 def run(
     loaded: LoadedConfig,
     *,
@@ -103,16 +90,18 @@ def run(
     with held(paths.lock):
         remove_partials(paths.root)
         state = cache.RunState(paths.state)
+        validity = Validity(config, paths.root, state)
         try:
-            outcomes = tuple(_run_stages(config, paths, state, chosen, first, progress, say))
-        except BaseException:
-            state.close("failed")
+            outcomes = tuple(_run_stages(validity, paths, chosen, first, progress, say))
+        except BaseException as error:
+            state.close("interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
             raise
         looked = {outcome.name for outcome in outcomes if outcome.status == "done"} & {"evaluate", "backtest"}
         if looked:
-            trials.record_look(config, paths, datetime.now(UTC).isoformat(timespec="seconds"))
+            traded = any(outcome.name == "backtest" and outcome.status != "left out" for outcome in outcomes)
+            trials.record_look(config, paths, datetime.now(UTC).isoformat(timespec="seconds"), traded)
         if not paths.manifest.exists():
-            _seal(loaded, paths, state)
+            _seal(loaded, validity, paths)
         state.close("done")
     return RunResult(config, paths, outcomes)
 
@@ -121,7 +110,7 @@ def plan_run(loaded: LoadedConfig, *, first: str | None, last: str | None, skip:
     """What :func:`run` would do, without doing it."""
     config = loaded.config
     paths = RunPaths(config.run.output_dir / config.run.name)
-    state = cache.RunState(paths.state)
+    validity = Validity(config, paths.root, cache.RunState(paths.state))
     plan = []
     stale: set[str] = set()
     chosen = select_stages(first, last, skip)
@@ -131,8 +120,7 @@ def plan_run(loaded: LoadedConfig, *, first: str | None, last: str | None, skip:
         if reason:
             plan.append(StageOutcome(stage.name, "left out", {}, 0.0, reason))
             continue
-        stands = not stale & set(stage.needs) and _stands(stage, _inputs(stage, config, state), config, paths, state)
-        if stage.name == first or not stands:
+        if stage.name == first or stale & set(stage.needs) or not validity.stands(stage):
             stale.add(stage.name)
         plan.append(StageOutcome(stage.name, "would run" if stage.name in stale else "unchanged", {}, 0.0))
     return plan
@@ -140,66 +128,46 @@ def plan_run(loaded: LoadedConfig, *, first: str | None, last: str | None, skip:
 
 def _check(chosen: Iterable[Stage], config: Config) -> None:
     """Refuse before any work what a chosen stage would refuse later: its part of the config, a missing source."""
+    check_model(config)
     for stage in chosen:
         if not stage.absent(config):
             stage.check(config)
             external_inputs(stage, config)
 
 
-def _inputs(stage: Stage, config: Config, state: cache.RunState) -> dict[str, str]:
-    """SHA-256 of everything that a stage reads: files from outside and outputs of earlier stages."""
-    hashes = {name: sha256_file(path) for name, path in external_inputs(stage, config).items()}
-    for needed in stage.needs:
-        for name, record in state.stages.get(needed, {"outputs": {}})["outputs"].items():
-            hashes[name] = record["sha256"]
-    return hashes
-
-
-def _key(stage: Stage, inputs: dict[str, str], config: Config) -> str:
-    part = {section: config.part(section) for section in stage.sections}
-    return cache.stage_key(stage.name, cache.code_hash(stage.code), {**part, "seed": config.run.seed}, inputs)
-
-
-def _stands(stage: Stage, inputs: dict[str, str], config: Config, paths: RunPaths, state: cache.RunState) -> bool:
-    """Whether what a stage made before is still what it would make now."""
-    record = state.stages.get(stage.name)
-    return (
-        record is not None
-        and record["key"] == _key(stage, inputs, config)
-        and cache.unchanged(paths.root, record["outputs"])
-    )
-
-
 def _run_stages(
-    config: Config,
+    validity: Validity,
     paths: RunPaths,
-    state: cache.RunState,
     chosen: tuple[Stage, ...],
     first: str | None,
     progress: Progress,
     say: Say,
 ) -> Iterator[StageOutcome]:
+    config, state = validity.config, validity.state
     for stage in chosen:
         reason = stage.absent(config)
         if reason:
             say(f"{stage.name}: left out, {reason}")
             yield StageOutcome(stage.name, "left out", {}, 0.0, reason)
             continue
-        for needed in stage.needs:
-            _require(needed, stage, config, paths, state)
-        inputs = _inputs(stage, config, state)
-        if stage.name != first and _stands(stage, inputs, config, paths, state):
+        lacking = [] if stage.tolerant else validity.lacking(stage)
+        if lacking:
+            raise InputError(
+                f"stage {stage.name} needs stage {lacking[0]} as this config would make it, which {paths.root} lacks: "
+                f"begin with --from {lacking[0]}, or run all stages"
+            )
+        if stage.name != first and validity.stands(stage):
             record = state.stages[stage.name]
             say(f"{stage.name}: unchanged")
             yield StageOutcome(stage.name, "unchanged", record["counts"], record["seconds"])
             continue
-        key = _key(stage, inputs, config)
         if stage.name == "evaluate":
             trials.refuse_locked_look(config, paths)
+        key, present = validity.key(stage), validity.present(stage)
         paths.manifest.unlink(missing_ok=True)
         state.enter(stage.name)
         begin = time.perf_counter()
-        counts = stage.run(StageContext(config, paths, key, progress))
+        counts = stage.run(StageContext(config, paths, key, present, progress))
         seconds = round(time.perf_counter() - begin, 3)
         outputs = cache.record_files(paths.root, stage.outputs)
         state.finish(stage.name, {"key": key, "outputs": outputs, "counts": counts, "seconds": seconds})
@@ -207,35 +175,27 @@ def _run_stages(
         yield StageOutcome(stage.name, "done", counts, seconds)
 
 
-def _require(needed: str, stage: Stage, config: Config, paths: RunPaths, state: cache.RunState) -> None:
-    """Fail unless the outputs of an earlier stage are there and as that stage left them."""
-    earlier = next(candidate for candidate in STAGES if candidate.name == needed)
-    if earlier.absent(config):
-        return
-    record = state.stages.get(needed)
-    if record is None:
-        raise InputError(f"stage {stage.name} needs what stage {needed} makes, which {paths.root} lacks: run it first")
-    if not cache.unchanged(paths.root, record["outputs"]):
-        raise InputError(f"outputs of stage {needed} in {paths.root} were altered or removed: run it again first")
-
-
 def _in_words(counts: dict[str, Any]) -> str:
     shown = [f"{value:,} {name.replace('_', ' ')}" for name, value in counts.items() if isinstance(value, int)]
     return f": {', '.join(shown)}" if shown else ""
 
 
-def _seal(loaded: LoadedConfig, paths: RunPaths, state: cache.RunState) -> None:
-    """Write the manifest, last of all."""
-    config = loaded.config
+def _seal(loaded: LoadedConfig, validity: Validity, paths: RunPaths) -> None:
+    """Set aside what another config left in the folder, then write the manifest, last of all."""
+    config, state = loaded.config, validity.state
     stages, artifacts, sources = {}, {}, {}
     for stage in STAGES:
-        hashes = {} if stage.absent(config) else _inputs(stage, config, state)
         record = state.stages.get(stage.name)
-        if record is None or stage.absent(config) or record["key"] != _key(stage, hashes, config):
+        if record is None:
+            continue
+        if not validity.stands(stage):
+            _set_aside(paths, stage)
+            state.forget(stage.name)
             continue
         stages[stage.name] = {"key": record["key"], "counts": record["counts"], "seconds": record["seconds"]}
         for name, file in record["outputs"].items():
             artifacts[name] = {"sha256": file["sha256"], "bytes": file["bytes"], "stage": stage.name}
+        hashes = validity.inputs(stage)
         for name, path in external_inputs(stage, config).items():
             sources[name] = {"path": str(path.resolve()), "sha256": hashes[name], "bytes": path.stat().st_size}
     manifest.write_manifest(
@@ -254,6 +214,17 @@ def _seal(loaded: LoadedConfig, paths: RunPaths, state: cache.RunState) -> None:
             "trials": trials.head(config),
         },
     )
+
+
+def _set_aside(paths: RunPaths, stage: Stage) -> None:
+    """Move outputs that this config would not make into ``stale/``: nothing is lost, and nothing old looks current."""
+    for output in stage.outputs:
+        old, place = paths.root / output, paths.stale / output
+        if old.exists():
+            shutil.rmtree(place, ignore_errors=True)
+            place.unlink(missing_ok=True)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            old.rename(place)
 
 
 def _plain(value: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +22,23 @@ class StageContext:
         config: the whole config.
         paths: where artifacts lie.
         key: the key under which the outputs will be valid.
+        present: earlier stages whose outputs may be read; what else lies in the folder belongs to another config.
         progress: told where long work stands.
     """
 
     config: Config
     paths: RunPaths
     key: str
+    present: frozenset[str]
     progress: Progress
 
 
 def _nothing(config: Config) -> dict[str, Path]:
     return {}
+
+
+def _no_copies(config: Config) -> list[Path]:
+    return []
 
 
 def _always(config: Config) -> str:
@@ -54,6 +61,8 @@ class Stage:
         code: sub-packages whose source decides its outputs.
         outputs: files and folders below the run folder that it writes.
         sources: files or folders outside the run that it reads, by label.
+        copies: files or folders elsewhere that it writes too; it runs again where one is gone.
+        tolerant: it makes do without a stage that it needs.
         absent: the reason why a config leaves this stage out; empty where it does not.
         check: raises ConfigError where the config cannot serve this stage; called before any stage runs.
     """
@@ -65,6 +74,8 @@ class Stage:
     code: tuple[str, ...]
     outputs: tuple[str, ...]
     sources: Callable[[Config], Mapping[str, Path]] = _nothing
+    copies: Callable[[Config], list[Path]] = _no_copies
+    tolerant: bool = False
     absent: Callable[[Config], str] = _always
     check: Callable[[Config], None] = _no_rule
 
@@ -82,7 +93,9 @@ def _thesis_source(config: Config) -> dict[str, Path]:
 
 
 def _price_source(config: Config) -> dict[str, Path]:
-    return {"prices.source": config.prices.source} if config.prices.source else {}
+    if config.prices.source:
+        return {"prices.source": config.prices.source}
+    return {"prices.cache_dir": config.prices.cache_dir} if config.prices.provider else {}
 
 
 def _model_source(config: Config) -> dict[str, Path]:
@@ -95,12 +108,21 @@ def _tokenizer_source(config: Config) -> dict[str, Path]:
     return {"prompt.tokenizer": Path(config.prompt.tokenizer) / "tokenizer.json"}
 
 
+def _thesis_copies(config: Config) -> list[Path]:
+    return [config.theses.jsonl_output] if config.theses.jsonl_output else []
+
+
+def _sample_copies(config: Config) -> list[Path]:
+    return [path for path in (config.prompt.nemo_dataset_dir, config.prompt.hf_dataset_dir) if path]
+
+
 def _planted_source(config: Config) -> dict[str, Path]:
     return {"report.planted": config.report.planted} if config.report.planted else {}
 
 
 def _without_prices(config: Config) -> str:
-    return "" if config.prices.source else "the config names no prices (prices.source)"
+    named = config.prices.source or config.prices.provider
+    return "" if named else "the config names no prices (prices.source or prices.provider)"
 
 
 def _needs_theses(config: Config) -> None:
@@ -118,6 +140,28 @@ def _needs_model(config: Config) -> None:
         raise ConfigError("config section model is missing: give model.preset (random weights) or model.path")
 
 
+def check_model(config: Config) -> None:
+    """Refuse an architecture that cannot be built, before any work.
+
+    Raises:
+        ConfigError: an unknown preset, an unknown or impossible field.
+    """
+    if config.model is None or config.model.preset is None:
+        return
+    from finseek.model import DeepSeekConfig
+
+    fields = DeepSeekConfig.__dataclass_fields__
+    for name in config.model.overrides:
+        if name not in fields:
+            near = get_close_matches(name, fields, n=1)
+            hint = f"; the nearest valid key is {near[0]}" if near else ""
+            raise ConfigError(f"config key model.overrides.{name} is no field of the architecture{hint}")
+    try:
+        DeepSeekConfig.preset(config.model.preset, **config.model.overrides)
+    except (TypeError, ValueError, ArithmeticError) as error:
+        raise ConfigError(f"config section model describes no model that can be built: {error}") from None
+
+
 DATA_CODE = ("core", "theses", "market", "samples", "pipeline")
 
 STAGES: tuple[Stage, ...] = (
@@ -129,6 +173,7 @@ STAGES: tuple[Stage, ...] = (
         code=("core", "theses"),
         outputs=("theses/all.jsonl", "theses/rejects.jsonl", "theses/summary.json"),
         sources=_thesis_source,
+        copies=_thesis_copies,
         check=_needs_theses,
     ),
     Stage(
@@ -164,6 +209,7 @@ STAGES: tuple[Stage, ...] = (
         code=DATA_CODE,
         outputs=("samples/training.jsonl", "samples/validation.jsonl", "samples/test.jsonl", "samples/tokenizer"),
         sources=_tokenizer_source,
+        copies=_sample_copies,
     ),
     Stage(
         name="train",
@@ -220,5 +266,6 @@ STAGES: tuple[Stage, ...] = (
         code=("core", "report", "pipeline"),
         outputs=("report.html", "report.json", "report.schema.json"),
         sources=_planted_source,
+        tolerant=True,
     ),
 )

@@ -36,23 +36,24 @@ def config_hash(config: Config) -> str:
     return sha256_json({**parts, "theses": config.part("theses"), "seed": config.run.seed})
 
 
-def record_look(config: Config, paths: RunPaths, at: str) -> Head:
+def record_look(config: Config, paths: RunPaths, at: str, traded: bool) -> Head:
     """Append this run's look at its test split, with its Sharpe ratio where it was traded; a replay adds nothing.
 
     Args:
         config: of the run.
         paths: of the run.
         at: ISO time.
+        traded: whether the run has a backtest.
     """
     sharpe = periods = None
-    if (paths.backtest / "metrics.json").is_file():
+    if traded:
         metrics = read_json(paths.backtest / "metrics.json")
         annual, periods = metrics["performance"]["sharpe"], metrics["window"]["sessions"]
         sharpe = None if annual is None else annual / sqrt(SESSIONS_A_YEAR)
     return record_trials(
         chain_file(config),
         [(config_hash(config), sharpe, periods)],
-        kind="evaluation" if sharpe is None else "backtest",
+        kind="backtest" if traded else "evaluation",
         test_data=test_data(paths),
         at=at,
         reason=config.evaluate.reason,

@@ -75,13 +75,30 @@ def test_an_altered_artifact_is_exit_1(files: Path) -> None:
     from finseek.core.artifacts import sha256_file
     from finseek.pipeline.manifest import write_manifest
 
-    record = {"sha256": sha256_file(files / "prices.csv"), "bytes": (files / "prices.csv").stat().st_size}
-    write_manifest(files / "manifest.json", {"artifacts": {"prices.csv": record}, "inputs": {}})
-    assert finseek("manifest", "verify", ".", cwd=files).returncode == 0
-    (files / "prices.csv").write_text(PRICES.replace("12", "13"))
-    done = finseek("manifest", "verify", ".", "--json", cwd=files)
+    run = files / "run"
+    run.mkdir()
+    (run / "prices.csv").write_text(PRICES)
+    record = {"sha256": sha256_file(run / "prices.csv"), "bytes": len(PRICES)}
+    write_manifest(run / "manifest.json", {"artifacts": {"prices.csv": record}, "inputs": {}})
+    assert finseek("manifest", "verify", "run", cwd=files).returncode == 0
+    (run / "prices.csv").write_text(PRICES.replace("12", "13"))
+    done = finseek("manifest", "verify", "run", "--json", cwd=files)
     assert done.returncode == 1
     assert [finding["path"] for finding in json.loads(done.stdout)] == ["prices.csv"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["theses", "parse", "signals.csv", "--out", "x", "--rejects", "x"],
+        ["prices", "import", "prices.csv", "--out", "."],
+        ["backtest", "--signals", "signals.csv", "--prices", "prices.csv", "--out", "prices.csv"],
+    ],
+)
+def test_an_output_that_cannot_be_written_is_one_line(files: Path, arguments: list[str]) -> None:
+    done = finseek(*arguments, cwd=files)
+    assert done.returncode in (1, 2)
+    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
 
 
 def test_the_schema_and_the_doctor_speak_json(files: Path) -> None:

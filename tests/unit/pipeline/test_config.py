@@ -46,6 +46,10 @@ def test_a_config_is_typed_frozen_and_complete(tmp_path: Path) -> None:
         ("split: {train_end: 2025-01-01, test_start: 2025-01-01}", ["test_start 2025-01-01", "not after train_end"]),
         ("run: {seed: 1}\nrun: {seed: 2}", ["'run'", "line 1", "line 2"]),
         ("- a", ["holds a list"]),
+        ("split: {train_end: 2022-02-30, test_start: 2023-01-01}", ["no valid YAML", "day is out of range"]),
+        ("train: {learning_rate: .nan}", ["train.learning_rate is nan", "finite"]),
+        ("? [a]\n: 1", ["as a key"]),
+        ("a: &x {b: 1}\nrun: {<<: *x}", ["merges with <<"]),
         ("a: [", ["no valid YAML"]),
     ],
 )

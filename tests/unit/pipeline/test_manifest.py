@@ -44,9 +44,24 @@ def test_every_change_is_named(run: Path) -> None:
     assert "report.html is missing" in findings(run)
 
 
-def test_a_vanished_input_is_no_fault_of_the_run(run: Path) -> None:
+def test_a_vanished_input_is_noted_and_no_fault_of_the_run(run: Path) -> None:
     (run.parent / "prices.csv").unlink()
-    assert findings(run) == []
+    assert [(finding.path, finding.is_note) for finding in verify_manifest(run)] == [
+        ("input prices.source/prices.csv", True)
+    ]
+
+
+def test_a_file_that_no_claim_covers_is_named(run: Path) -> None:
+    (run / "a" / "extra.csv").write_text("1")
+    (run / "state.json").write_text("{}")
+    assert findings(run) == ["a/extra.csv is not in the manifest: no claim of the run covers it"]
+
+
+@pytest.mark.parametrize("artifacts", [[], {"../x": {"sha256": "", "bytes": 1}}, {"x": 5}])
+def test_a_manifest_of_another_shape(run: Path, artifacts: object) -> None:
+    write_manifest(run / "manifest.json", {"artifacts": artifacts, "inputs": {}})
+    with pytest.raises(ArtifactError, match="no manifest of format"):
+        findings(run)
 
 
 def test_the_manifest_vouches_for_itself(run: Path) -> None:

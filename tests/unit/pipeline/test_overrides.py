@@ -50,6 +50,14 @@ def test_an_assignment_needs_section_key_and_value(text: str) -> None:
         from_arguments([text])
 
 
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("1e-3", 0.001), ("a #b", "a #b"), ("null", None), ("[1, 2]", [1, 2]), ("2022-13-30", "2022-13-30"), ("yes", True)],
+)
+def test_values_are_typed_and_never_cut(text: str, value: object) -> None:
+    assert from_arguments([f"train.x={text}"])[0].value == value
+
+
 def test_the_last_override_wins_and_the_tree_stays_untouched() -> None:
     tree = {"train": {"max_steps": 1, "lora": {"rank": 4}}}
     result = apply_overrides(tree, from_arguments(["train.lora.rank=8", "train.max_steps=2", "train.max_steps=3"]))

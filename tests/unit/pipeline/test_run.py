@@ -100,8 +100,34 @@ def test_a_run_from_theses_to_a_verified_report(study: Path, tmp_path: Path) -> 
     assert plan["train"] == "unchanged"
 
     (folder / "train" / "checkpoint" / "config.json").write_text("{}")
-    with pytest.raises(InputError, match=r"outputs of stage train .* were altered"):
+    with pytest.raises(InputError, match="stage evaluate needs stage train as this config would make it"):
         run(load_config(study), first="evaluate")
+
+
+def test_what_another_config_made_is_never_taken_for_this_one(study: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "study"
+    statuses(study)
+    with pytest.raises(InputError, match="stage backtest needs stage train"):
+        run(load_config(study, ["train.max_steps=7"]), first="backtest")
+    run(load_config(study, ["backtest.transaction_cost=0.05"]), skip=("backtest",))
+    assert not json.loads((folder / "report.json").read_text())["backtest"]["accounts"]
+    assert not (folder / "backtest").exists()
+    assert (folder / "stale" / "backtest" / "metrics.json").exists()
+    assert list(verify_manifest(folder)) == []
+    statuses(study, "prices.source=null", "split.purge=false")
+    assert "backtest" not in read_manifest(folder / "manifest.json")["stages"]
+    run(load_config(study, ["prompt.vocab_size=380"]), last="samples")
+    assert not (folder / "report.html").exists()
+    assert list(verify_manifest(folder)) == []
+
+
+def test_copies_elsewhere_are_made_again(study: Path, tmp_path: Path) -> None:
+    wanted = [f"theses.jsonl_output={tmp_path / 'all.jsonl'}", f"prompt.nemo_dataset_dir={tmp_path / 'nemo'}"]
+    for _ in range(2):
+        run(load_config(study, wanted), last="samples")
+        assert (tmp_path / "nemo" / "training.jsonl").is_file()
+        (tmp_path / "all.jsonl").unlink()
+        shutil.rmtree(tmp_path / "nemo")
 
 
 def test_sigkill_in_any_stage_and_starting_again_changes_nothing(study: Path, tmp_path: Path) -> None:
@@ -130,6 +156,8 @@ def test_sigkill_in_any_stage_and_starting_again_changes_nothing(study: Path, tm
         (["split.train_end=2021-01-01", "split.test_start=2021-01-02"], "train split holds no thesis"),
         (["split.train_end=2022-07-05"], "test_start 2022-07-01 is not after train_end"),
         (["model.preset=null"], "exactly one of preset"),
+        (["model.overrides.hiden_size=32"], "model.overrides.hiden_size is no field .* hidden_size"),
+        (["model.overrides.hidden_size=big"], "describes no model that can be built"),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_no_manifest(
@@ -158,7 +186,7 @@ def test_stage_names_and_order_are_checked(study: Path) -> None:
         run(loaded, last="traim")
     with pytest.raises(ConfigError, match="nothing would run"):
         run(loaded, first="train", last="split")
-    with pytest.raises(InputError, match="stage train needs what stage samples makes"):
+    with pytest.raises(InputError, match="stage train needs stage samples"):
         run(loaded, first="train")
 
 
