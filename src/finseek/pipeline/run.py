@@ -225,6 +225,8 @@ def _set_aside(paths: RunPaths, stage: Stage) -> None:
             place.unlink(missing_ok=True)
             place.parent.mkdir(parents=True, exist_ok=True)
             old.rename(place)
+            if old.parent != paths.root and not any(old.parent.iterdir()):
+                old.parent.rmdir()
 
 
 def _plain(value: Any) -> Any:

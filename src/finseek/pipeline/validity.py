@@ -52,9 +52,12 @@ class Validity:
         )
 
     def lacking(self, stage: Stage) -> list[str]:
-        """Earlier stages that this stage needs, that the config has, and whose outputs do not stand."""
-        needed = (BY_NAME[name] for name in stage.needs)
-        return [earlier.name for earlier in needed if not earlier.absent(self.config) and not self.stands(earlier)]
+        """Stages that this one rests on, directly or not, and whose outputs do not stand; the earliest first."""
+        found = set()
+        for earlier in (BY_NAME[name] for name in stage.needs):
+            if not earlier.absent(self.config) and not self.stands(earlier):
+                found |= {earlier.name, *self.lacking(earlier)}
+        return [name for name in BY_NAME if name in found]
 
     def present(self, stage: Stage) -> frozenset[str]:
         """Earlier stages whose outputs this stage may read."""

@@ -19,7 +19,7 @@ from finseek.core.errors import InputError
 from finseek.model import DeepSeekV3
 from finseek.samples import Encoder, Sample
 from finseek.train.data import ACTION, TokenSet
-from finseek.train.module import TensorBatch, adamw, tensors
+from finseek.train.engines.module import TensorBatch, adamw, tensors
 from finseek.train.options import TrainOptions
 
 ROWS = 8

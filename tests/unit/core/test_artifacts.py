@@ -12,7 +12,6 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> 
     path = tmp_path / "a" / "file.txt"
     artifacts.write_text(path, "old")
 
-
     def fail() -> None:
         with artifacts.atomic_file(path) as partial:
             partial.write_text("half")

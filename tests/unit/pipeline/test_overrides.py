@@ -52,7 +52,14 @@ def test_an_assignment_needs_section_key_and_value(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("1e-3", 0.001), ("a #b", "a #b"), ("null", None), ("[1, 2]", [1, 2]), ("2022-13-30", "2022-13-30"), ("yes", True)],
+    [
+        ("1e-3", 0.001),
+        ("a #b", "a #b"),
+        ("null", None),
+        ("[1, 2]", [1, 2]),
+        ("2022-13-30", "2022-13-30"),
+        ("yes", True),
+    ],
 )
 def test_values_are_typed_and_never_cut(text: str, value: object) -> None:
     assert from_arguments([f"train.x={text}"])[0].value == value

@@ -28,8 +28,8 @@ from finseek.core.progress import Progress, silent
 from finseek.samples import Encoder, load_samples
 from finseek.train.check import check_job
 from finseek.train.data import BatchPlan, TokenSet, encode_samples, micro_batches
+from finseek.train.engines.module import LanguageModule, StepBatch, first_model, tensors
 from finseek.train.job import TrainJob, TrainResult
-from finseek.train.module import LanguageModule, StepBatch, first_model, tensors
 from finseek.train.preemption import Preemption
 from finseek.train.standing import Standing
 from finseek.train.state import (
