@@ -186,7 +186,7 @@ def test_stage_names_and_order_are_checked(study: Path) -> None:
         run(loaded, last="traim")
     with pytest.raises(ConfigError, match="nothing would run"):
         run(loaded, first="train", last="split")
-    with pytest.raises(InputError, match="stage train needs stage samples"):
+    with pytest.raises(InputError, match="stage train needs stage theses"):
         run(loaded, first="train")
 
 
