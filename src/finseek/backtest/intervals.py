@@ -22,7 +22,12 @@ def draw_sessions(sessions: int, options: BacktestOptions) -> Floats:
 
 
 def annual_mean(returns: Floats, counts: Floats) -> dict[str, float | None]:
-    """252 times the mean of per-session returns (T,) with its 95 % interval: value, low, high, p_value."""
+    """252 times the mean of per-session returns (T,) with its 95 % interval: value, low, high, p_value.
+
+    A series that never varies has no interval: nothing was observed that could have come out otherwise.
+    """
+    if not np.ptp(returns):
+        return {"value": float(returns.mean()) * YEAR, "low": None, "high": None, "p_value": None}
     sums = np.column_stack([returns, np.ones(len(returns))])
     return _plain(bootstrap_interval(sums, lambda totals: YEAR * mean_of(totals), counts))
 

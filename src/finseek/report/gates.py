@@ -49,11 +49,15 @@ def _finding(name: str, missing: str) -> Callable[[ReportInputs, Figures], Rulin
 
 
 def _coverage(inputs: ReportInputs, figures: Figures) -> Ruling:
-    covered = share(figures.scored, figures.rows)
+    # The test split counts, not what was asked: a run on a part of it must not look like a whole one.
+    split = ((inputs.certificate or {}).get("kept") or {}).get("test")
+    total = max(figures.rows or 0, split if isinstance(split, int) else 0)
+    covered = share(figures.scored, total)
     if covered is None:
         return "skipped", "No predictions were scored."
-    rows = plural(figures.rows or 0, "test row")
-    text = f"{integer(figures.scored)} of {rows} have a scored answer ({percent(covered)})."
+    text = f"{integer(figures.scored)} of {plural(total, 'test row')} have a scored answer ({percent(covered)})."
+    if figures.rows is not None and figures.rows < total:
+        text += f" Only {integer(figures.rows)} were asked."
     return ("pass" if covered >= LEAST_COVERAGE else "caution" if covered >= LOW_COVERAGE else "fail"), text
 
 
@@ -62,6 +66,8 @@ def _costs(inputs: ReportInputs, figures: Figures) -> Ruling:
     fee, slippage = finite(options.get("transaction_cost")), finite(options.get("slippage"))
     if figures.strategy is None or fee is None or slippage is None:
         return "skipped", "No account was simulated."
+    if finite(figures.strategy.get("turnover_annual")) == 0:
+        return "skipped", "The account never traded, so it paid nothing."
     if fee + slippage <= 0:
         return "fail", "The account trades for nothing: set backtest.transaction_cost and backtest.slippage."
     text = f"Every trade pays a fee of {basis_points(fee)} and slippage of {basis_points(slippage)}."

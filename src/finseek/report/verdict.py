@@ -9,6 +9,7 @@ from finseek.report.blocks import Gate, Light
 from finseek.report.figures import Estimate, Figures
 from finseek.report.numbers import (
     Format,
+    finite,
     number2,
     percent,
     plural,
@@ -32,6 +33,8 @@ def _trades(figures: Figures) -> tuple[str, Light]:
     mine, hold = figures.strategy, figures.account("buy_and_hold")
     if mine is None:
         return "No backtest was run", "skipped"
+    if finite(mine.get("turnover_annual")) == 0:
+        return "Never traded: no answer opened a position", "fail"
     ahead = hold is not None and (mine.get("total_return") or 0.0) > (hold.get("total_return") or 0.0)
     proven = ahead and figures.over_holding.reading == "above zero"
     beats = (
