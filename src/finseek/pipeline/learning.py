@@ -38,7 +38,8 @@ def train_the_model(context: StageContext) -> dict[str, Any]:
 
 def evaluate_the_model(context: StageContext) -> dict[str, Any]:
     """Stage ``evaluate``: the test split answered by the model, scored beside its baselines."""
-    from finseek.evaluate import load_backend, predict, score_predictions, write_results
+    from finseek.evaluate import load_backend, predict, score_predictions, standard_baselines, write_results
+    from finseek.market import snapshots
     from finseek.samples import load_samples
     from finseek.theses import load_split, load_theses
 
@@ -54,14 +55,27 @@ def evaluate_the_model(context: StageContext) -> dict[str, Any]:
     samples = load_samples(samples_of(paths, "test"))
     kept_answers = paths.evaluate / "answers.jsonl"
     predictions = predict(samples, backend, config.evaluate, context.progress, answers=kept_answers)
+    training, history = load_split(paths.split / "train.parquet"), load_theses(paths.theses / "all.jsonl")
+    baselines, absent = standard_baselines(
+        predictions,
+        training,
+        history,
+        snapshots(prices, config.prompt.snapshot) if prices else None,
+        names=config.evaluate.baselines,
+        ticker=config.prompt.ticker,
+        last_actions=config.prompt.last_actions,
+        seed=config.run.seed,
+    )
     metrics = score_predictions(
         predictions,
         prices,
         config.evaluate,
-        training=load_split(paths.split / "train.parquet"),
-        history=load_theses(paths.theses / "all.jsonl"),
+        training=training,
+        history=history,
+        baselines=baselines,
         seed=config.run.seed,
     ).to_json()
+    metrics["baselines_left_out"] = absent
     write_results(paths.evaluate / "eval_results.csv", predictions, prices)
     write_json(paths.evaluate / "metrics.json", metrics)
     kept_answers.unlink(missing_ok=True)

@@ -7,10 +7,9 @@ from pathlib import Path
 
 import msgspec
 
-from finseek.audit.trials import Head, head_of, record_trials, verify_trials
+from finseek.audit.trials import Head, check_lock, head_of, record_trials, verify_trials
 from finseek.backtest.sweep import SweepResult
 from finseek.core.artifacts import read_json, sha256_json
-from finseek.core.errors import InputError
 from finseek.pipeline.config import Config
 from finseek.pipeline.paths import RunPaths
 
@@ -78,14 +77,8 @@ def refuse_locked_look(config: Config, paths: RunPaths) -> None:
     Raises:
         InputError: a second look at locked test data without a stated reason.
     """
-    if config.evaluate.lock_test and chain_file(config).exists():
-        data, this = test_data(paths), config_hash(config)
-        known = {trial.config for trial in verify_trials(chain_file(config)) if trial.test_data == data}
-        if known and this not in known and not (config.evaluate.reason or "").strip():
-            raise InputError(
-                f"the test data were looked at in {len(known)} trials and evaluate.lock_test is true: state why they "
-                "are looked at again (evaluate.reason), which is recorded"
-            )
+    if config.evaluate.lock_test:
+        check_lock(verify_trials(chain_file(config)), test_data(paths), [config_hash(config)], config.evaluate.reason)
 
 
 def number_of_trials(config: Config, paths: RunPaths) -> int:

@@ -103,6 +103,21 @@ class ParallelOptions(Options):
     expert_model_parallel_size: int = Field(1, ge=1, description="Devices that share the routed experts.")
     context_parallel_size: int = Field(1, ge=1, description="Devices that share each sequence.")
 
+    @model_validator(mode="after")
+    def _divides(self) -> ParallelOptions:
+        shared = self.tensor_model_parallel_size * self.pipeline_model_parallel_size * self.context_parallel_size
+        if self.world_size % shared:
+            raise ValueError(
+                f"tensor x pipeline x context parallel size is {shared}, which does not divide"
+                f" {self.num_nodes} x {self.devices_per_node} = {self.world_size} devices"
+            )
+        if self.world_size // self.pipeline_model_parallel_size % self.expert_model_parallel_size:
+            raise ValueError(
+                f"expert_model_parallel_size {self.expert_model_parallel_size} does not divide the"
+                f" {self.world_size // self.pipeline_model_parallel_size} devices of a pipeline stage"
+            )
+        return self
+
     @property
     def world_size(self) -> int:
         """Number of processes."""
