@@ -2,10 +2,11 @@
 
 from finseek.train.engines import load_engine
 from finseek.train.job import Engine, ModelInit, TrainJob, TrainResult
-from finseek.train.options import ModelOptions, ParallelOptions, TrackingOptions, TrainOptions
+from finseek.train.options import LoraOptions, ModelOptions, ParallelOptions, TrackingOptions, TrainOptions
 
 __all__ = [
     "Engine",
+    "LoraOptions",
     "ModelInit",
     "ModelOptions",
     "ParallelOptions",

@@ -46,10 +46,34 @@ class LossWeights(Options):
         return self
 
 
+class LoraOptions(Options):
+    """Low-rank adapters (arXiv 2106.09685) instead of training every weight."""
+
+    rank: int = Field(32, ge=1, description="Rank of the adapters.")
+    alpha: float = Field(64.0, gt=0, description="Scale of an adapter: alpha / rank, with rslora alpha / sqrt(rank).")
+    dropout: float = Field(0.05, ge=0, lt=1, description="Dropout before an adapter; 0 on routed experts.")
+    bias: Literal["none", "all", "lora_only"] = Field("none", description="Biases that are trained besides.")
+    target_modules: str | tuple[str, ...] = Field(
+        "attention", description="A preset (attention, attention+experts, all) or the last parts of module names."
+    )
+    rslora: bool = Field(False, description="Scale by alpha / sqrt(rank) (arXiv 2312.03732); engine trl.")
+    loftq: bool = Field(False, description="LoftQ first weights for a quantised model (arXiv 2310.08659); engine trl.")
+
+
 class TrainOptions(Options):
     """How the model is trained. One step is one update of the optimiser, on one global batch."""
 
-    engine: Literal["lightning"] = Field("lightning", description="Program that trains.")
+    engine: Literal["lightning", "automodel", "trl", "megatron"] = Field(
+        "lightning", description="Program that trains."
+    )
+    lora: LoraOptions | None = Field(None, description="Adapters to train; null trains every weight.")
+    load_in_4bit: bool = Field(False, description="Keep the frozen weights in 4 bits (QLoRA); engine trl with lora.")
+    unsloth: bool = Field(False, description="Unsloth's loader and checkpointing; engine trl on a GPU.")
+    gradient_checkpointing: bool = Field(False, description="Compute each layer again in the backward pass.")
+    packed_sequence_size: int = Field(
+        0, ge=0, description="Tokens of a row that several samples share without seeing each other; 0 pads instead."
+    )
+    seeds: tuple[int, ...] = Field((), description="Train once for each; the first goes on. Empty: run.seed alone.")
     epochs: int = Field(3, ge=1, description="Passes over the training samples, unless max_steps is set.")
     max_steps: int | None = Field(None, ge=1, description="Number of steps; decides instead of epochs when set.")
     global_batch_size: int = Field(64, ge=1, description="Samples of one step, over all devices.")
@@ -65,6 +89,7 @@ class TrainOptions(Options):
     val_check_interval: int | None = Field(None, ge=1, description="Steps between validations; null: every epoch.")
     log_every_n_steps: int = Field(10, ge=1, description="Steps between lines of train_log.jsonl.")
     checkpoint_every: int = Field(200, ge=1, description="Steps between states from which a killed run resumes.")
+    keep_states: int = Field(1, ge=1, description="Newest resume states that are kept.")
     keep: Literal["best", "last"] = Field(
         "best", description="Weights that become the checkpoint: of the lowest validation loss, or of the last step."
     )
@@ -90,6 +115,14 @@ class TrainOptions(Options):
             )
         if not all(0 <= beta < 1 for beta in self.betas):
             raise ValueError(f"betas {self.betas} must lie in [0, 1)")
+        if self.load_in_4bit and self.lora is None:
+            raise ValueError("load_in_4bit freezes every weight, so there is nothing to train: add lora")
+        if self.packed_sequence_size and self.packed_sequence_size < self.seq_length:
+            raise ValueError(
+                f"packed_sequence_size {self.packed_sequence_size} must be 0 or at least seq_length {self.seq_length}"
+            )
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"seeds {list(self.seeds)} repeat: name each once")
         return self
 
 
@@ -102,6 +135,9 @@ class ParallelOptions(Options):
     pipeline_model_parallel_size: int = Field(1, ge=1, description="Devices that share the layers.")
     expert_model_parallel_size: int = Field(1, ge=1, description="Devices that share the routed experts.")
     context_parallel_size: int = Field(1, ge=1, description="Devices that share each sequence.")
+    sharding: Literal["fsdp", "none"] = Field(
+        "fsdp", description="fsdp: replicas share weights, gradients and optimiser (FSDP2); none: each holds all (DDP)."
+    )
 
     @model_validator(mode="after")
     def _divides(self) -> ParallelOptions:
