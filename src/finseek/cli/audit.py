@@ -43,7 +43,14 @@ def trials(
         return
     if action == "show":
         rows = [
-            (t.number, t.at, t.kind, t.test_data[:12], t.config[:12], "–" if t.sharpe is None else f"{t.sharpe:.4f}")
+            (
+                t.number,
+                t.at[:16],
+                t.kind,
+                t.test_data[:12],
+                t.config[:12],
+                "–" if t.sharpe is None else f"{t.sharpe:.4f}",
+            )
             for t in found
         ]
         print_table("Trials", ("number", "at", "kind", "test data", "config", "Sharpe a session"), rows)

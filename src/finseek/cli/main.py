@@ -9,7 +9,7 @@ from typing import Annotated, Optional
 import typer
 
 import finseek
-from finseek.cli import audit, backtest, checkpoint, doctor, manifest, prices, run, samples, theses
+from finseek.cli import audit, backtest, checkpoint, doctor, evaluate, manifest, prices, run, samples, theses
 
 app = typer.Typer(
     name="finseek",
@@ -19,7 +19,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (run, theses, prices, samples, backtest, checkpoint, audit, manifest, doctor):
+for module in (run, theses, prices, samples, evaluate, backtest, checkpoint, audit, manifest, doctor):
     module.register(app)
 
 

@@ -20,7 +20,6 @@ SetOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 STAGE_COMMANDS = {
     "train": "Train the model of a config; earlier stages are run if they must be.",
-    "evaluate": "Score the test split with the trained model.",
     "report": "Write report.html and report.json of a run.",
 }
 

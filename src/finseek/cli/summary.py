@@ -85,6 +85,15 @@ def print_backtest(metrics: dict[str, Any], folder: Path, as_json: bool) -> None
     print(f"files: {folder}")
 
 
+def print_evaluation(metrics: dict[str, Any], folder: Path, as_json: bool) -> None:
+    """What an evaluation found."""
+    if as_json:
+        print_json(metrics)
+        return
+    print_table("Evaluation", ("figure", "value [95 % interval]"), _evaluation_rows(metrics, None))
+    print(f"files: {folder}")
+
+
 def _evaluation_rows(metrics: dict[str, Any], planted: dict[str, Any] | None) -> list[tuple[str, str]]:
     scored = metrics["rows"]
     rows = [
@@ -94,6 +103,10 @@ def _evaluation_rows(metrics: dict[str, Any], planted: dict[str, Any] | None) ->
     for name, found in metrics["baselines"].items():
         rows.append((f"accuracy of {name}", estimate(found["accuracy"])))
         rows.append((f"  model minus {name}", estimate(found["difference"]["accuracy"], "+.3f")))
+    if metrics["financial"]:
+        next_session = metrics["financial"]["1"]
+        rows.append(("hit rate, next session", estimate(next_session["hit_rate"])))
+        rows.append(("rows without a forward return", f"{next_session['rows']['without_return']:,}"))
     if planted:
         rows.append(("Bayes accuracy of the planted signal", f"{planted['bayes_accuracy']:.3f}"))
     return rows

@@ -161,6 +161,9 @@ def standard_baselines(
         if snapshots is None and name in ("momentum", "reversal", "logistic", "gradient_boosting"):
             absent[name] = "there is no market snapshot"
             continue
+        if not training and name in ("majority", "random", "logistic", "gradient_boosting"):
+            absent[name] = "there are no labels to learn from"
+            continue
         try:
             answers[name] = makers[name]()
         except InputError as error:

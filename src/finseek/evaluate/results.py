@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from finseek.core.actions import ACTIONS, Action, parse_action
 from finseek.core.artifacts import atomic_file
 from finseek.core.errors import InputError
+from finseek.evaluate.parse import parse_answer
 from finseek.evaluate.records import SCORED, Prediction
 
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
 P_COLUMNS = {action: f"p_{action.lower()}" for action in ACTIONS}
 REQUIRED = ("ticker", "as_of_date", "gt_action", "pred_action")
+_DAY = re.compile(r"\d{4}-\d\d-\d\d(?:[T ]00:00:00(?:\.0+)?)?")
 COLUMNS = (*REQUIRED, "status", *P_COLUMNS.values(), "completion", "realized_return")
 
 
@@ -52,58 +55,91 @@ def write_results(path: Path, predictions: Sequence[Prediction], prices: Prices 
 def read_predictions(path: Path) -> list[Prediction]:
     """Read predictions from CSV or Parquet: ticker, as_of_date, gt_action, pred_action, and the rest where present.
 
+    Without a column pred_action the answers are parsed from the column completion; other columns are not looked at.
+
     Raises:
         InputError: a missing file or column, or a value that breaks a rule, with its row (from 1).
     """
     frame = _read(path)
     absent = [name for name in REQUIRED if name not in frame.columns]
+    if absent == ["pred_action"] and "completion" in frame.columns:
+        absent = []
     if absent:
-        raise InputError(f"{path} lacks the columns {', '.join(absent)}: predictions hold {', '.join(REQUIRED)}")
+        raise InputError(
+            f"predictions {path} lack the columns {', '.join(absent)}: they hold {', '.join(REQUIRED)}, "
+            "or a completion to parse in place of pred_action"
+        )
+    seen: dict[tuple[str, date], int] = {}
     predictions = []
     for number, row in enumerate(frame.iter_rows(named=True), 1):
         try:
-            predictions.append(_prediction(row))
-        except (ValueError, TypeError) as error:
-            raise InputError(f"{path} row {number}: {error}") from None
+            found = _prediction(row)
+        except InputError as error:
+            raise InputError(f"predictions {path} row {number}: {error}") from None
+        first = seen.setdefault((found.ticker, found.as_of_date), number)
+        if first != number:
+            raise InputError(
+                f"predictions {path} row {number}: {found.ticker} as of {found.as_of_date} is on row {first} already: "
+                "keep one of them"
+            )
+        predictions.append(found)
+    if not predictions:
+        raise InputError(f"predictions {path} hold no row: there is nothing to score")
     return predictions
 
 
 def _read(path: Path) -> pl.DataFrame:
+    """A table of texts."""
     import polars as pl
 
+    if not path.is_file():
+        raise InputError(f"predictions {path} do not exist: give a CSV or Parquet file")
     try:
-        if path.suffix == ".parquet":
+        if path.suffix.lower() == ".parquet":
             return pl.read_parquet(path).with_columns(pl.all().cast(pl.String))
-        return pl.read_csv(path, infer_schema=False)
-    except FileNotFoundError:
-        raise InputError(f"predictions {path} do not exist: give a CSV or Parquet file") from None
+        if path.suffix.lower() == ".csv":
+            names = pl.read_csv(path, infer_schema=False, has_header=False, n_rows=1).row(0)
+            twice = [name for name in names if name is not None and names.count(name) > 1]
+            if twice:
+                raise InputError(f"predictions {path} have the column {twice[0]} twice: keep one of them")
+            return pl.read_csv(path, infer_schema=False)
     except (OSError, pl.exceptions.PolarsError) as error:
         raise InputError(f"predictions {path} cannot be read as a table ({error})") from None
+    raise InputError(f"predictions {path}: the ending must be .csv or .parquet")
 
 
 def _prediction(row: dict[str, Any]) -> Prediction:
-    if not row["ticker"] or not row["as_of_date"] or not row["gt_action"]:
+    ticker, day, completion = (row.get(name) or "" for name in ("ticker", "as_of_date", "completion"))
+    if not ticker.strip() or not day or not row["gt_action"]:
         raise InputError("ticker, as_of_date and gt_action must not be empty")
-    answer = parse_action(row["pred_action"]) if row["pred_action"] else None
-    status = row.get("status") or (SCORED if answer else "no_action")
+    if not _DAY.fullmatch(day):
+        raise InputError(f"as_of_date {day!r} is not a date of the form 2025-01-31")
+    try:
+        as_of_date = date.fromisoformat(day[:10])
+    except ValueError as error:
+        raise InputError(f"as_of_date {day!r} is no day ({error})") from None
+    repairs: tuple[str, ...] = ()
+    if "pred_action" in row:
+        answer = parse_action(row["pred_action"]) if row["pred_action"] else None
+        status = row.get("status") or (SCORED if answer else "no_action")
+    else:
+        parsed = parse_answer(completion)
+        answer, status, repairs = parsed.action, parsed.status, parsed.repairs
     if (answer is None) == (status == SCORED):
-        raise InputError(f"status {status!r} does not fit pred_action {row['pred_action']!r}")
-    return Prediction(
-        ticker=row["ticker"],
-        as_of_date=date.fromisoformat(row["as_of_date"]),
-        gt_action=parse_action(row["gt_action"]),
-        pred_action=answer,
-        status=status,
-        p=_probabilities(row),
-        completion=row.get("completion") or "",
-    )
+        raise InputError(f"status {status!r} does not fit pred_action {row.get('pred_action')!r}: correct one of them")
+    truth = parse_action(row["gt_action"])
+    return Prediction(ticker.strip(), as_of_date, truth, answer, status, _probabilities(row), completion, repairs)
 
 
 def _probabilities(row: dict[str, Any]) -> dict[Action, float] | None:
-    given = {action: row.get(column) for action, column in P_COLUMNS.items()}
-    if all(value in (None, "") for value in given.values()):
+    given = {action: row[column] for action, column in P_COLUMNS.items() if row.get(column) not in (None, "")}
+    if not given:
         return None
-    p = {action: float(value) for action, value in given.items() if value not in (None, "")}
-    if len(p) < len(ACTIONS) or min(p.values()) < 0 or abs(sum(p.values()) - 1) > 1e-6:
-        raise InputError(f"the five probabilities {list(p.values())} must be given together and sum to one")
+    try:
+        p = {action: float(value) for action, value in given.items()}
+    except ValueError as error:
+        raise InputError(f"a probability is no number ({error})") from None
+    # written so that NaN, which is neither below nor above anything, is refused too
+    if not (len(p) == len(ACTIONS) and min(p.values()) >= 0 and abs(sum(p.values()) - 1) <= 1e-6):
+        raise InputError(f"the five probabilities {list(p.values())} must be given together, at least 0, with sum 1")
     return p

@@ -78,8 +78,8 @@ def make_folds(theses: Iterable[T], sessions: Sessions, options: FoldOptions) ->
             "found": len(everything),
             "kept": {"train": len(train), "test": len(test)},
             "dropped": {reason: len(lost) for reason, lost in sorted(by_name.items())},
-            "train_uids_sha256": uids_hash(train),
-            "test_uids_sha256": uids_hash(test),
+            "train_uids_sha256": uids_hash(thesis.uid for thesis in train),
+            "test_uids_sha256": uids_hash(thesis.uid for thesis in test),
         }
         folds.append(Fold(train, test, by_name, certificate))
     return folds

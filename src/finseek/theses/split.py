@@ -208,9 +208,9 @@ def certify(
     }
 
 
-def uids_hash(theses: Iterable[Dated]) -> str:
+def uids_hash(uids: Iterable[str]) -> str:
     """SHA-256 of the sorted uids, one a line: the same for any order."""
-    return sha256("\n".join(sorted(thesis.uid for thesis in theses)).encode()).hexdigest()
+    return sha256("\n".join(sorted(uids)).encode()).hexdigest()
 
 
 def _describe(theses: Sequence[Dated], sessions: Sessions | None, horizon: int) -> dict[str, Any]:
@@ -227,7 +227,7 @@ def _describe(theses: Sequence[Dated], sessions: Sessions | None, horizon: int) 
         "actions": {action.value: actions[action] for action in ACTIONS},
         "max_label_end": None if ends is None or beyond else str(ends.max()),
         "label_ends_beyond_last_session": beyond,
-        "uids_sha256": uids_hash(theses),
+        "uids_sha256": uids_hash(thesis.uid for thesis in theses),
     }
 
 

@@ -48,12 +48,26 @@ def test_parquet_with_the_required_columns_alone(tmp_path):
 
 
 HEAD = "ticker,as_of_date,gt_action,pred_action"
+P_HEAD = "p_strong_sell,p_sell,p_hold,p_buy,p_strong_buy"
 
 
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("ticker,as_of_date\nA,2025-01-01\n", "lacks the columns gt_action, pred_action"),
+        ("ticker,as_of_date\nA,2025-01-01\n", "lack the columns gt_action, pred_action"),
+        (f"{HEAD}\n", "hold no row"),
+        ("", "cannot be read as a table"),
+        (f"{HEAD}\nA,2025-01-01,BUY,BUY\nA,2025-01-01,BUY,SELL\n", "row 2: A as of 2025-01-01 is on row 1 already"),
+        (f"{HEAD},pred_action\nA,2025-01-01,BUY,BUY,SELL\n", "the column pred_action twice"),
+        (f"{HEAD}\nA,2025-W01-1,BUY,BUY\n", "not a date of the form"),
+        (f"{HEAD}\nA,2025-02-30,BUY,BUY\n", "is no day"),
+        (f"{HEAD}\nA,2025-01-01 16:00:00,BUY,BUY\n", "not a date of the form"),
+        (f"{HEAD}\nA,2025-01-01,BUY,买入\n", "action '买入' is none of"),
+        (f"{HEAD}\nA,2025-01-01,BUY,<action>BUY</action>\n", "row 1: action '<action>BUY"),
+        (f"{HEAD},{P_HEAD}\nA,2025-01-01,BUY,BUY,nan,0,0,0,1\n", "given together"),
+        (f"{HEAD},{P_HEAD}\nA,2025-01-01,BUY,BUY,inf,0,0,0,1\n", "given together"),
+        (f"{HEAD},{P_HEAD}\nA,2025-01-01,BUY,BUY,-0.5,0.5,0,0,1\n", "given together"),
+        (f"{HEAD},{P_HEAD}\nA,2025-01-01,BUY,BUY,0,0,0,0,high\n", "is no number"),
         (f"{HEAD}\nA,2025-01-01,BUY,BUY\nA,01/02/2025,BUY,BUY\n", "row 2"),
         (f"{HEAD}\nA,2025-01-01,MAYBE,BUY\n", "row 1: action 'MAYBE'"),
         (f"{HEAD}\n,2025-01-01,BUY,BUY\n", "must not be empty"),
@@ -65,6 +79,16 @@ def test_broken_files_are_named(tmp_path, text, words):
     (tmp_path / "p.csv").write_text(text)
     with pytest.raises(InputError, match=words):
         read_predictions(tmp_path / "p.csv")
+
+
+def test_completions_are_parsed_where_no_action_is_given(tmp_path):
+    answers = ["<action>Strong sell</action>", "I would not buy", "<Action>hold</Action>", "<action>买入</action>"]
+    frame = pl.DataFrame({"ticker": list("ABCD"), "as_of_date": [date(2025, 1, 2)] * 4, "gt_action": ["BUY"] * 4})
+    frame.with_columns(completion=pl.Series(answers), remark=pl.lit(7)).write_csv(tmp_path / "p.csv")
+    rows = read_predictions(tmp_path / "p.csv")
+    assert [row.pred_action for row in rows] == [Action.STRONG_SELL, None, Action.HOLD, None]
+    assert [row.status for row in rows] == ["scored", "no_action", "scored", "unknown_action"]
+    assert rows[2].repairs == ("tag_case",)
 
 
 def test_a_missing_file_is_named(tmp_path):
