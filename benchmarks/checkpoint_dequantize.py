@@ -33,8 +33,8 @@ BLOCK = 128
 
 def make_source(folder: Path, nbytes: int, shards: int) -> None:
     """Random FP8 in DeepSeek's shapes, norms in BF16, and each weight's scale in the next shard."""
-    from finseek.checkpoint.direct import Output
-    from finseek.checkpoint.plan import Out, ShardPlan, plan_shards
+    from finseek.checkpoint.stream.direct import Output
+    from finseek.checkpoint.stream.plan import Out, ShardPlan, plan_shards
 
     folder.mkdir()
     rng = np.random.default_rng(0)
@@ -81,7 +81,8 @@ def ceiling(source: Path, folder: Path, on_nan: str = "stop") -> None:
     """The same pipeline with everything that computes taken out: kernel, look for NaN, hash."""
     import hashlib
 
-    from finseek.checkpoint import dequantize, transforms
+    from finseek.checkpoint import dequantize
+    from finseek.checkpoint.stream import transforms
 
     class NoHash:
         def update(self, piece: object) -> None: ...
@@ -91,7 +92,7 @@ def ceiling(source: Path, folder: Path, on_nan: str = "stop") -> None:
 
     hashlib.sha256, real = (lambda *data: NoHash() if not data else real(*data)), hashlib.sha256  # type: ignore[assignment]
     transforms.nonfinite = lambda raw, dtype: 0  # type: ignore[assignment]
-    dequantize.load_kernel = lambda name: lambda *arguments: None  # type: ignore[assignment,return-value]
+    dequantize.load_kernel = lambda name, device: lambda *arguments: None  # type: ignore[assignment,return-value]
     ours(source, folder, on_nan)
 
 

@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import Any
 
 _HOME = {
-    "Conversion": "convert",
+    "Conversion": "stream.job",
     "DequantizeOptions": "options",
     "Inspection": "inspect",
     "QuantizeOptions": "options",

@@ -6,16 +6,16 @@ import re
 from pathlib import Path
 from typing import Any
 
-from finseek.checkpoint.convert import Conversion, Job, Step, run
 from finseek.checkpoint.fp8 import BY_HEADER, FORMATS, SCALE_SUFFIX, TARGETS, Target
 from finseek.checkpoint.kernels import load_kernel
 from finseek.checkpoint.names import coverage
 from finseek.checkpoint.options import DequantizeOptions
-from finseek.checkpoint.plan import Out
 from finseek.checkpoint.scales import read_quantization, read_scales
 from finseek.checkpoint.shards import Checkpoint, TensorInfo, read_checkpoint
-from finseek.checkpoint.stream import Task
-from finseek.checkpoint.transforms import Cast, Copy, Dequantize, Look
+from finseek.checkpoint.stream.job import Conversion, Job, Step, run
+from finseek.checkpoint.stream.plan import Out
+from finseek.checkpoint.stream.transforms import Cast, Copy, Dequantize, Look
+from finseek.checkpoint.stream.workers import Task
 from finseek.core.errors import InputError
 from finseek.core.progress import Progress, silent
 from finseek.model import DeepSeekConfig

@@ -8,18 +8,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from finseek.checkpoint.convert import Conversion, Job, Step, run
 from finseek.checkpoint.dequantize import check_names, mtp_tensors
-from finseek.checkpoint.destination import copy_others
 from finseek.checkpoint.fp8 import FORMATS
 from finseek.checkpoint.layouts import from_layout
 from finseek.checkpoint.lora import ADAPTER_CONFIG, ADAPTER_WEIGHTS, Adapter, Merge, delta_of, read_adapter
 from finseek.checkpoint.names import copies_of, weights_of
 from finseek.checkpoint.options import StreamOptions
-from finseek.checkpoint.plan import Out
 from finseek.checkpoint.shards import CONFIG, SINGLE, Checkpoint, TensorInfo, read_checkpoint, read_json
-from finseek.checkpoint.stream import Task
-from finseek.checkpoint.transforms import Copy, Look
+from finseek.checkpoint.stream.destination import copy_others
+from finseek.checkpoint.stream.job import Conversion, Job, Step, run
+from finseek.checkpoint.stream.plan import Out
+from finseek.checkpoint.stream.transforms import Copy, Look
+from finseek.checkpoint.stream.workers import Task
 from finseek.core.artifacts import atomic_file, atomic_folder, write_json
 from finseek.core.errors import InputError
 from finseek.core.progress import Progress, silent

@@ -9,10 +9,10 @@ from typing import Any
 
 from finseek.checkpoint.dequantize import DEEPSEEK
 from finseek.checkpoint.fp8 import FORMATS, SCALE_SUFFIX
-from finseek.checkpoint.ledger import LEDGER
 from finseek.checkpoint.names import coverage
 from finseek.checkpoint.scales import block_size, faults
 from finseek.checkpoint.shards import Checkpoint, read_checkpoint
+from finseek.checkpoint.stream.ledger import LEDGER
 from finseek.core.errors import ConfigError, InputError
 from finseek.model import DeepSeekConfig
 

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from finseek.checkpoint.direct import Bytes
 from finseek.checkpoint.fp8 import BY_HEADER, to_bits, to_float32
 from finseek.checkpoint.names import Weight
 from finseek.checkpoint.shards import ITEMSIZE, read_header, read_json
-from finseek.checkpoint.transforms import Look, typed
+from finseek.checkpoint.stream.direct import Bytes
+from finseek.checkpoint.stream.transforms import Look, typed
 from finseek.core.errors import InputError
 
 ADAPTER_WEIGHTS, ADAPTER_CONFIG = "adapter_model.safetensors", "adapter_config.json"

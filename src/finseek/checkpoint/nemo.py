@@ -11,10 +11,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from finseek.checkpoint.convert import Conversion
 from finseek.checkpoint.dequantize import dequantize_checkpoint
 from finseek.checkpoint.options import DequantizeOptions
 from finseek.checkpoint.shards import CONFIG, read_json
+from finseek.checkpoint.stream.job import Conversion
 from finseek.core.artifacts import write_text
 from finseek.core.errors import ConfigError, FinseekError, MissingPart
 from finseek.core.progress import Progress, silent

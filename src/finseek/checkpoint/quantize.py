@@ -12,16 +12,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from finseek.checkpoint.convert import Conversion, Job, Step, run
 from finseek.checkpoint.dequantize import DEEPSEEK, check_names
-from finseek.checkpoint.direct import Bytes
 from finseek.checkpoint.fp8 import BY_HEADER, FORMATS, SCALE_SUFFIX, Block, Format, grid, to_float32
 from finseek.checkpoint.names import weights_of
 from finseek.checkpoint.options import QuantizeOptions
-from finseek.checkpoint.plan import Out
 from finseek.checkpoint.shards import ITEMSIZE, Checkpoint, TensorInfo, read_checkpoint
-from finseek.checkpoint.stream import Task
-from finseek.checkpoint.transforms import Copy, Look, typed
+from finseek.checkpoint.stream.direct import Bytes
+from finseek.checkpoint.stream.job import Conversion, Job, Step, run
+from finseek.checkpoint.stream.plan import Out
+from finseek.checkpoint.stream.transforms import Copy, Look, typed
+from finseek.checkpoint.stream.workers import Task
 from finseek.core.errors import InputError
 from finseek.core.progress import Progress, silent
 from finseek.model import DeepSeekConfig

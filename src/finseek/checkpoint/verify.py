@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from finseek.checkpoint.dequantize import dequantize_job
-from finseek.checkpoint.direct import Reader
-from finseek.checkpoint.ledger import read_ledger
 from finseek.checkpoint.options import DequantizeOptions, StreamOptions
-from finseek.checkpoint.plan import Out
 from finseek.checkpoint.shards import Checkpoint, read_checkpoint
-from finseek.checkpoint.stream import Task, size_buffers, working
-from finseek.checkpoint.transforms import Copy
+from finseek.checkpoint.stream.direct import Reader
+from finseek.checkpoint.stream.ledger import read_ledger
+from finseek.checkpoint.stream.plan import Out
+from finseek.checkpoint.stream.transforms import Copy
+from finseek.checkpoint.stream.workers import Task, size_buffers, working
 from finseek.core.errors import ArtifactError, InputError
 from finseek.core.progress import Progress, silent
 

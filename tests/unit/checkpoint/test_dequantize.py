@@ -20,9 +20,9 @@ from finseek.checkpoint import (
     quantize_checkpoint,
     verify_checkpoint,
 )
-from finseek.checkpoint.direct import PAGE, Reader, buffer
 from finseek.checkpoint.fp8 import TARGETS
 from finseek.checkpoint.shards import TensorInfo, read_checkpoint
+from finseek.checkpoint.stream.direct import PAGE, Reader, buffer
 from finseek.core.errors import ArtifactError, ConfigError, FinseekError, InputError
 
 SMALL_SHARDS = StreamOptions(shard_bytes=200_000)

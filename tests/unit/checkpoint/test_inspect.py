@@ -9,8 +9,8 @@ import pytest
 
 from finseek.checkpoint import inspect_checkpoint
 from finseek.checkpoint.names import copies_of, weights_of
-from finseek.checkpoint.plan import Out, plan_shards
 from finseek.checkpoint.shards import read_checkpoint
+from finseek.checkpoint.stream.plan import Out, plan_shards
 from finseek.core.errors import InputError
 from finseek.model import DeepSeekConfig
 

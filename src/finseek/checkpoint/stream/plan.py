@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from finseek.checkpoint.direct import PAGE, aligned
 from finseek.checkpoint.shards import ITEMSIZE, SINGLE
+from finseek.checkpoint.stream.direct import PAGE, aligned
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from finseek.checkpoint.destination import check_space, copy_others, finished_before
-from finseek.checkpoint.direct import Output, Reader
-from finseek.checkpoint.ledger import JOURNALS, Entry, Journal, read_journals, write_ledger
 from finseek.checkpoint.options import StreamOptions
-from finseek.checkpoint.plan import Out, ShardPlan, plan_shards
 from finseek.checkpoint.shards import CONFIG, INDEX, SINGLE, Checkpoint
-from finseek.checkpoint.stream import Task, size_buffers, working
-from finseek.checkpoint.transforms import Look, not_finite
+from finseek.checkpoint.stream.destination import check_space, copy_others, finished_before
+from finseek.checkpoint.stream.direct import Output, Reader
+from finseek.checkpoint.stream.ledger import JOURNALS, Entry, Journal, read_journals, write_ledger
+from finseek.checkpoint.stream.plan import Out, ShardPlan, plan_shards
+from finseek.checkpoint.stream.transforms import Look, not_finite
+from finseek.checkpoint.stream.workers import Task, size_buffers, working
 from finseek.core.artifacts import PARTIAL, remove_partials, write_json
 from finseek.core.errors import FinseekError, InputError
 from finseek.core.progress import Progress

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from finseek.checkpoint.direct import Bytes
 from finseek.checkpoint.fp8 import BY_HEADER, FORMATS, Block, Format, Target, count_nonfinite, to_bits, to_float32
 from finseek.checkpoint.kernels import Kernel
 from finseek.checkpoint.shards import ITEMSIZE, TensorInfo
+from finseek.checkpoint.stream.direct import Bytes
 from finseek.core.errors import FinseekError
 
 FLOATS = {*FORMATS, *BY_HEADER}

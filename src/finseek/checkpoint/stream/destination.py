@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from finseek.checkpoint.ledger import JOURNALS, LEDGER, Entry, read_ledger
-from finseek.checkpoint.plan import ShardPlan
 from finseek.checkpoint.shards import CONFIG, INDEX
+from finseek.checkpoint.stream.ledger import JOURNALS, LEDGER, Entry, read_ledger
+from finseek.checkpoint.stream.plan import ShardPlan
 from finseek.core.artifacts import atomic_file
 from finseek.core.errors import InputError
 

@@ -15,8 +15,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
-from finseek.checkpoint.direct import PAGE, Bytes, Output, Reader, aligned, buffer
 from finseek.checkpoint.shards import TensorInfo
+from finseek.checkpoint.stream.direct import PAGE, Bytes, Output, Reader, aligned, buffer
 from finseek.core.errors import InputError
 
 MiB = 1 << 20
