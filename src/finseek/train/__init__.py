@@ -1,7 +1,7 @@
 """Training: one job, several engines, one result."""
 
 from finseek.train.engines import load_engine
-from finseek.train.job import Engine, ModelInit, TrainJob, TrainResult
+from finseek.train.job import Engine, ModelInit, Node, TrainJob, TrainResult
 from finseek.train.options import LoraOptions, ModelOptions, ParallelOptions, TrackingOptions, TrainOptions
 
 __all__ = [
@@ -9,6 +9,7 @@ __all__ = [
     "LoraOptions",
     "ModelInit",
     "ModelOptions",
+    "Node",
     "ParallelOptions",
     "TrackingOptions",
     "TrainJob",

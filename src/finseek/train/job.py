@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from finseek.core.errors import ConfigError
+from finseek.core.options import Options
 from finseek.core.progress import Progress
 from finseek.train.options import ModelOptions, ParallelOptions, TrackingOptions, TrainOptions
 
@@ -35,6 +36,21 @@ class ModelInit:
 
 
 @dataclass(frozen=True)
+class Node:
+    """This machine among those of a job; the first one prepares and collects, the others only compute.
+
+    Attributes:
+        rank: 0 for the first.
+        rendezvous: HOST:PORT of the first, where processes meet; None for a job on one machine.
+        meeting: name of this start of the job, the same on all machines and new after a requeue.
+    """
+
+    rank: int = 0
+    rendezvous: str | None = None
+    meeting: str = "alone"
+
+
+@dataclass(frozen=True)
 class TrainJob:
     """Everything that a training run depends on.
 
@@ -49,6 +65,7 @@ class TrainJob:
         seed: of the first weights and of the order of samples.
         tracking: where curves go besides the log.
         template: chat template of the samples, as ``prompt.template`` names it.
+        node: this machine, where a job has several.
     """
 
     training: Path
@@ -61,6 +78,33 @@ class TrainJob:
     seed: int
     tracking: TrackingOptions = field(default_factory=TrackingOptions)
     template: str = "deepseek"
+    node: Node = Node()
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, for the processes that an engine starts."""
+        paths = {name: str(getattr(self, name).resolve()) for name in PATHS}
+        options = {name: getattr(self, name).model_dump(mode="json") for name in OPTIONS}
+        init = {**asdict(self.init), "path": str(self.init.path.resolve()) if self.init.path else None}
+        rest = {"init": init, "node": asdict(self.node), "seed": self.seed, "template": self.template}
+        return paths | options | rest
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> TrainJob:
+        """The job that :meth:`to_json` gave."""
+        init = {**values["init"], "path": Path(values["init"]["path"]) if values["init"]["path"] else None}
+        parts: dict[str, Any] = {name: Path(values[name]) for name in PATHS}
+        parts |= {name: kind.model_validate(values[name], strict=False) for name, kind in OPTIONS.items()}
+        return cls(
+            **parts,
+            init=ModelInit(**init),
+            node=Node(**values["node"]),
+            seed=values["seed"],
+            template=values["template"],
+        )
+
+
+PATHS = ("training", "validation", "tokenizer", "output")
+OPTIONS: dict[str, type[Options]] = {"options": TrainOptions, "parallel": ParallelOptions, "tracking": TrackingOptions}
 
 
 @dataclass(frozen=True)
@@ -68,7 +112,7 @@ class TrainResult:
     """What a finished job leaves.
 
     Attributes:
-        checkpoint: Hugging Face folder: config, weights, tokenizer.
+        checkpoint: Hugging Face folder: tokenizer, and config and weights or a PEFT adapter.
         log: train_log.jsonl.
         steps: optimiser steps taken.
         tokens: tokens read, padding not counted.
@@ -84,6 +128,15 @@ class TrainResult:
     best_step: int
     best_validation_loss: float
     seconds: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {**asdict(self), "checkpoint": str(self.checkpoint), "log": str(self.log)}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> TrainResult:
+        """The result that :meth:`to_json` gave."""
+        return cls(**{**values, "checkpoint": Path(values["checkpoint"]), "log": Path(values["log"])})
 
 
 class Engine(Protocol):

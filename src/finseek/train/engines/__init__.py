@@ -8,7 +8,11 @@ from typing import cast
 from finseek.core.errors import ConfigError, MissingPart
 from finseek.train.job import Engine
 
-ENGINES = {"lightning": ("finseek.train.engines.lightning", "LightningEngine", "train")}
+ENGINES = {
+    "lightning": ("finseek.train.engines.lightning", "LightningEngine", "train"),
+    "automodel": ("finseek.train.engines.automodel", "AutoModelEngine", "nemo"),
+    "megatron": ("finseek.train.engines.megatron", "MegatronEngine", "train"),
+}
 
 
 def load_engine(name: str) -> Engine:
