@@ -127,6 +127,11 @@ class DeepSeekConfig:
         """Width of a query and a key of one head: the part without and the part with rotation."""
         return self.qk_nope_head_dim + self.qk_rope_head_dim
 
+    @property
+    def model_type(self) -> str:
+        """Name of the architecture in a Hugging Face config."""
+        return MODEL_TYPES[self.scoring_func][0]
+
     def is_moe_layer(self, layer: int) -> bool:
         """Whether layer `layer` (MTP layers continue the count) mixes experts."""
         return self.n_routed_experts > 0 and layer >= self.first_k_dense_replace

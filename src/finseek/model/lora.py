@@ -1,9 +1,9 @@
-"""LoRA (arXiv 2106.09685) through PEFT, on the names that the Hugging Face model has; routed experts included."""
+"""LoRA (arXiv 2106.09685) through PEFT, on this model and on those of transformers alike; routed experts included."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
-from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 import torch
@@ -11,76 +11,91 @@ from torch import nn
 
 from finseek.core.errors import ConfigError, MissingPart
 from finseek.model.deepseek import DeepSeekV3
+from finseek.model.lora_targets import MLA, STACKED, Targets, choose_targets
 
 if TYPE_CHECKING:
     from peft import PeftModel
 
-ATTENTION = ("q_proj", "q_a_proj", "q_b_proj", "kv_a_proj_with_mqa", "kv_b_proj", "o_proj")
-EXPERTS = "experts"  # the stacked weights of the routed experts, which are parameters and no modules
-STACKED = ("mlp.experts.gate_up_proj", "mlp.experts.down_proj")
+ATTENTION = MLA
 
 
-def adaptable(model: DeepSeekV3) -> set[str]:
-    """What may be named as a target: the linear maps by the last part of their name, and `experts`."""
-    linear = {name.rpartition(".")[2] for name, module in model.named_modules() if isinstance(module, nn.Linear)}
-    return linear | ({EXPERTS} if model.routers() else set())
+def targets_of(model: nn.Module, wanted: str | Sequence[str] = "attention", dropout: float = 0.0) -> Targets:
+    """What of a model a preset or a list of names adapts.
+
+    Raises:
+        ConfigError: see :func:`finseek.model.lora_targets.choose_targets`.
+    """
+    linear = [name for name, module in model.named_modules() if _is_linear(module)]
+    routed = any(name.endswith(STACKED[0]) for name, _ in model.named_parameters())
+    return choose_targets(wanted, model.config.model_type, linear, routed=routed, dropout=dropout)
+
+
+def _is_linear(module: nn.Module) -> bool:
+    return isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D"
 
 
 def add_lora(
-    model: DeepSeekV3,
+    model: nn.Module,
     rank: int,
     alpha: float,
     dropout: float = 0.0,
     bias: str = "none",
-    target_modules: Sequence[str] | None = None,
+    target_modules: str | Sequence[str] = "attention",
     seed: int = 0,
+    *,
+    rslora: bool = False,
 ) -> PeftModel:
     """Freeze a model and put adapters W + alpha/rank · B A beside the targets; A is drawn from `seed`, B is 0.
 
     Args:
-        model: changed in place.
+        model: a `DeepSeekV3` or a causal model of transformers; changed in place.
         rank: of A and B.
         alpha: scale.
-        dropout: before A; the routed experts allow none.
+        dropout: before A; routed experts have none, whatever it is.
         bias: `none`, `all` or `lora_only`, as PEFT has it.
-        target_modules: last parts of module names, and `experts`; default: every projection of the attention.
+        target_modules: a preset of :mod:`finseek.model.lora_targets`, or last parts of module names, and `experts`.
         seed: of A.
+        rslora: scale by alpha/sqrt(rank) (arXiv 2312.03732).
 
     Returns:
-        PEFT's model: called like the model; `.save_pretrained` writes an adapter that also fits transformers' model
-        (but for gate_proj, up_proj, down_proj: PEFT takes these for its fused experts),
-        `.merge_and_unload()` gives the adapted `DeepSeekV3`.
+        PEFT's model: called like the model; `.save_pretrained` writes an adapter that fits the model here and
+        transformers', `.merge_and_unload()` gives the adapted model.
 
     Raises:
-        ConfigError: a target that matches nothing, with near misses, or dropout on routed experts.
+        ConfigError: a target that matches nothing, with near misses.
         MissingPart: PEFT is absent.
     """
     try:
         from peft import LoraConfig, get_peft_model
     except ImportError as absent:
         raise MissingPart("peft", "train", "LoRA") from absent
-    known = adaptable(model)
-    targets = [name for name in ATTENTION if name in known] if target_modules is None else list(target_modules)
-    for target in targets:
-        if target not in known:
-            near = get_close_matches(target, sorted(known), n=3, cutoff=0.5) or sorted(known)
+    targets = targets_of(model, target_modules, dropout)
+    if targets.parameters and getattr(model, "is_loaded_in_4bit", False):
+        quantized = [name for name in targets.parameters if name not in STACKED]
+        if quantized:
             raise ConfigError(
-                f"lora.target_modules: {target!r} matches nothing in this model; near: {', '.join(near)} "
-                f"(all: {', '.join(sorted(known))})"
+                f"lora.target_modules: {', '.join(quantized)} cannot be adapted in 4-bit where there are routed experts"
+                " (PEFT takes them for these): give attention or attention+experts, or set train.load_in_4bit to false"
             )
-    if not targets:
-        raise ConfigError(f"lora.target_modules: empty; name some of {', '.join(sorted(known))}")
-    if EXPERTS in targets and dropout:
-        raise ConfigError(f"lora.dropout: {dropout} must be 0 with the routed experts among the targets")
     config = LoraConfig(
         r=rank,
         lora_alpha=alpha,
-        lora_dropout=dropout,
+        lora_dropout=0.0,  # PEFT refuses any with parameters; that of the modules is set below
         bias=bias,
-        target_modules=[target for target in targets if target != EXPERTS],
-        target_parameters=list(STACKED) if EXPERTS in targets else None,
+        target_modules=list(targets.modules),
+        target_parameters=list(targets.parameters) or None,
+        use_rslora=rslora,
+        task_type=None if isinstance(model, DeepSeekV3) else "CAUSAL_LM",
     )
-    adapted = get_peft_model(model, config)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*fan_in_fan_out")  # of GPT-2's Conv1D; PEFT sets it right itself
+        adapted = get_peft_model(model, config)
+    if dropout:
+        for name, module in adapted.named_modules():
+            if name.endswith(".lora_dropout"):
+                owner = adapted.get_submodule(name.rpartition(".")[0])
+                if _is_linear(owner.get_base_layer()) and not hasattr(owner, "parameter_name"):
+                    module["default"] = nn.Dropout(dropout)
     draw_adapters(adapted, seed)
     return adapted
 

@@ -125,6 +125,17 @@ class TrainOptions(Options):
             raise ValueError(f"seeds {list(self.seeds)} repeat: name each once")
         return self
 
+    @model_validator(mode="after")
+    def _of_one_engine(self) -> TrainOptions:
+        for name in ("load_in_4bit", "unsloth"):
+            if getattr(self, name) and self.engine != "trl":
+                raise ValueError(f"{name} is known to engine trl alone, not to {self.engine}: set train.engine to trl")
+        if self.lora is not None and self.lora.loftq and not self.load_in_4bit:
+            raise ValueError("lora.loftq makes up for a quantisation, and there is none: set train.load_in_4bit")
+        if self.lora is not None and self.average_decay:
+            raise ValueError("average_decay averages all weights, and lora trains adapters alone: set it to 0")
+        return self
+
 
 class ParallelOptions(Options):
     """How the model and its batch are laid over devices."""
