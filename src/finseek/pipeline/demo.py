@@ -15,6 +15,8 @@ from finseek.core.errors import InputError
 from finseek.pipeline.config import LoadedConfig, validate_config
 from finseek.pipeline.overrides import Override, apply_overrides, from_arguments
 
+# A signal over twenty sessions lasts long enough to be traded once a week at the costs of a real broker.
+FEATURE = "ret20"
 N_TICKERS = 30
 N_SESSIONS = 620
 
@@ -30,6 +32,7 @@ def prepare(out: Path, *, seed: int = 0, alpha: float | None = None, assignments
         assignments: ``section.key=value`` texts.
     """
     from finseek.market import generate_prices, snapshots, write_prices
+    from finseek.market.synthetic import SyntheticMarketOptions
     from finseek.theses.synthetic import bayes_accuracy, generate_theses, write_theses_xml
 
     inputs = out / "demo-inputs"
@@ -45,9 +48,10 @@ def prepare(out: Path, *, seed: int = 0, alpha: float | None = None, assignments
     config = validate_config(apply_overrides(tree, overrides))
     assert config.split is not None
 
-    prices, planted = generate_prices(seed, n_tickers=N_TICKERS, n_sessions=N_SESSIONS, alpha=alpha)
+    market = SyntheticMarketOptions(n_tickers=N_TICKERS, n_sessions=N_SESSIONS, feature=FEATURE)
+    prices, planted = generate_prices(seed, alpha=alpha, options=market)
     features = snapshots(prices).features
-    quoted = {str(name): features[name] for name in ("ret1", "ret5", "rsi14")}
+    quoted = {str(name): features[name] for name in ("ret1", FEATURE, "rsi14")}
     written = generate_theses(planted.signal, prices.sessions, prices.tickers, seed=seed, numbers=quoted)
     days = np.array([thesis.as_of_date for thesis in written.theses], dtype="datetime64[D]")
     test = days >= np.datetime64(config.split.test_start, "D")
