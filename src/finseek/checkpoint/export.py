@@ -3,30 +3,26 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+import tempfile
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from finseek.checkpoint.dequantize import check_names, mtp_tensors
 from finseek.checkpoint.fp8 import FORMATS
-from finseek.checkpoint.layouts import from_layout
 from finseek.checkpoint.lora import ADAPTER_CONFIG, ADAPTER_WEIGHTS, Adapter, Merge, delta_of, read_adapter
 from finseek.checkpoint.names import copies_of, weights_of
 from finseek.checkpoint.options import StreamOptions
-from finseek.checkpoint.shards import CONFIG, SINGLE, Checkpoint, TensorInfo, read_checkpoint, read_json
-from finseek.checkpoint.stream.destination import copy_others
-from finseek.checkpoint.stream.job import Conversion, Job, Step, run
+from finseek.checkpoint.shards import CONFIG, Checkpoint, TensorInfo, read_checkpoint, read_json
+from finseek.checkpoint.state import adapter_of_state, holds_adapter, read_state, write_state
+from finseek.checkpoint.stream.destination import copy_others, refuse_used
+from finseek.checkpoint.stream.job import Conversion, Job, Step, run, unchanged
 from finseek.checkpoint.stream.plan import Out
-from finseek.checkpoint.stream.transforms import Copy, Look
 from finseek.checkpoint.stream.workers import Task
 from finseek.core.artifacts import atomic_file, atomic_folder, write_json
 from finseek.core.errors import InputError
 from finseek.core.progress import Progress, silent
 from finseek.model import DeepSeekConfig
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 STATE_SUFFIXES = (".ckpt", ".pt")
 TEXTS = (".json", ".py", ".txt", ".model", ".jinja")
@@ -37,6 +33,7 @@ def export_hf(
     dst: str | Path,
     base: str | Path | None = None,
     adapter: str = "merge",
+    mtp: str = "keep",
     stream: StreamOptions | None = None,
     progress: Progress = silent,
 ) -> Conversion:
@@ -49,6 +46,7 @@ def export_hf(
         base: the checkpoint that training began from: needed for an adapter, a training state, and the MTP layers
             that AutoModel leaves out; tokenizer and code files that `src` lacks come from it.
         adapter: merge it into the base, or keep it as an adapter folder.
+        mtp: keep or drop the MTP layers.
         stream: how the bytes flow.
         progress: told of bytes.
 
@@ -56,19 +54,29 @@ def export_hf(
         InputError: the source is none of these, something is missing, or the names do not fit the config.
     """
     stream, src, dst = stream or StreamOptions(), Path(src), Path(dst)
-    if adapter not in ("merge", "keep"):
-        raise InputError(f"adapter {adapter!r} is none of merge, keep")
+    for name, value, allowed in (("adapter", adapter, ("merge", "keep")), ("mtp", mtp, ("keep", "drop"))):
+        if value not in allowed:
+            raise InputError(f"{name} {value!r} is none of {', '.join(allowed)}")
     if src.is_file() and src.suffix in STATE_SUFFIXES:
-        return _from_state(src, dst, _needed(base, "a training state holds no config"))
+        return _from_state(src, dst, _needed(base, "a training state holds no config"), adapter, mtp, stream, progress)
     folder = find_model(src)
     if (folder / ADAPTER_CONFIG).is_file():
         trunk = _needed(base, "an adapter is no model without it")
         if adapter == "keep":
             return _keep_adapter(folder, dst, trunk)
-        return run(_job(read_checkpoint(trunk), dst, stream, read_adapter(folder)), progress)
+        source = read_checkpoint(trunk)
+        source = without_mtp(source) if mtp == "drop" else source
+        return run(_job(source, dst, stream, read_adapter(folder)), progress)
     source = read_checkpoint(folder)
-    if base is not None:
+    if mtp == "drop":
+        source = without_mtp(source)
+    elif base is not None:
         source = with_mtp_of(source, read_checkpoint(base))
+    elif source.config.get("num_nextn_predict_layers") and not mtp_tensors(source):
+        raise InputError(
+            f"{folder}: the MTP layers of its config.json are not there, for AutoModel leaves them out: give the "
+            "checkpoint that training began from with --base, or leave them out with --mtp drop"
+        )
     done = run(_job(source, dst, stream, None), progress)
     if base is not None and stream.rank == 0:
         _complete(Path(base), dst)
@@ -90,6 +98,13 @@ def find_model(src: Path) -> Path:
     raise InputError(f"{src}: no {CONFIG} and no {ADAPTER_CONFIG} there, in model/ or in model/consolidated/")
 
 
+def without_mtp(source: Checkpoint) -> Checkpoint:
+    """A checkpoint without MTP layers."""
+    mtp = mtp_tensors(source)
+    tensors = {name: info for name, info in source.tensors.items() if name not in mtp}
+    return replace(source, config={**source.config, "num_nextn_predict_layers": 0}, tensors=tensors)
+
+
 def with_mtp_of(source: Checkpoint, base: Checkpoint) -> Checkpoint:
     """A checkpoint whose MTP layers, if it has none, are the base's, with the trained embedding and head in them."""
     mtp = mtp_tensors(base)
@@ -101,6 +116,7 @@ def with_mtp_of(source: Checkpoint, base: Checkpoint) -> Checkpoint:
     moved = {name: _elsewhere(base, base.tensors[name]) for name in base.tensors if name in mtp}
     for name, (_, own) in copies_of(DeepSeekConfig.from_dict(base.config)).items():
         if name in moved:
+            own = own if own in source.tensors else "model.embed_tokens.weight"  # a head that is tied to it
             moved[name] = replace(source.tensors[own], name=name)
     config = {**source.config, "num_nextn_predict_layers": base.config["num_nextn_predict_layers"]}
     lengths = {**source.shards, **{str(base.folder / name): size for name, size in base.shards.items()}}
@@ -122,16 +138,20 @@ def _job(source: Checkpoint, dst: Path, stream: StreamOptions, adapter: Adapter 
     weights = {weight.name: weight for weight in weights_of(config)}
     steps, used = [], set()
     for info in source.tensors.values():
-        rule: Look = Copy(info, stop=False)
         delta = delta_of(adapter, weights[info.name]) if adapter and info.name in weights else None
-        if delta is not None:
+        if delta is None:
+            steps.append(unchanged(info))
+        else:
             used.add(delta[0])
-            rule = Merge(info, False, *delta[1:])
-        steps.append(Step(Task(info, rule, 1), (Out(info.name, info.dtype, info.shape),)))
+            merge = Merge(info, False, *delta[1:])
+            steps.append(Step(Task(info, merge, 1), (Out(info.name, info.dtype, info.shape),)))
     spare = sorted(adapter.pairs.keys() - used) if adapter else []
     if spare:
         raise InputError(f"{source.folder} has no {spare[0]}, which the adapter changes ({len(spare)} such)")
-    settings: dict[str, Any] = {"adapter": None if adapter is None else _digest(adapter)}
+    settings: dict[str, Any] = {
+        "adapter": None if adapter is None else _digest(adapter),
+        "mtp": config.num_nextn_predict_layers,
+    }
     return Job("export", source, dst, steps, source.config, settings, False, 0, stream)
 
 
@@ -154,13 +174,8 @@ def _needed(base: str | Path | None, why: str) -> Path:
 def _complete(base: Path, dst: Path) -> None:
     """Tokenizer and code files of the base that the new folder lacks."""
     for path in base.iterdir():
-        if (
-            path.is_file()
-            and not (dst / path.name).exists()
-            and path.suffix in (".json", ".py", ".txt", ".model", ".jinja")
-        ):
-            if path.name.endswith(".index.json"):
-                continue
+        text = path.is_file() and path.suffix in TEXTS and not path.name.endswith(".index.json")
+        if text and not (dst / path.name).exists():
             with atomic_file(dst / path.name) as partial:
                 shutil.copyfile(path, partial)
 
@@ -168,6 +183,7 @@ def _complete(base: Path, dst: Path) -> None:
 def _keep_adapter(folder: Path, dst: Path, base: Path) -> Conversion:
     """The adapter's two files, pointing at the base."""
     adapter = read_adapter(folder)
+    refuse_used(dst)
     with atomic_folder(dst) as partial:
         shutil.copyfile(folder / ADAPTER_WEIGHTS, partial / ADAPTER_WEIGHTS)
         config = {**read_json(folder / ADAPTER_CONFIG), "base_model_name_or_path": str(base.resolve())}
@@ -177,27 +193,13 @@ def _keep_adapter(folder: Path, dst: Path, base: Path) -> Conversion:
     return Conversion(dst, 2 * len(adapter.pairs), size, 1, 0, 0)
 
 
-def _from_state(file: Path, dst: Path, base: Path) -> Conversion:
-    """Weights out of a training state in memory, under finseek's names."""
-    import torch
-    from safetensors.torch import save_file
-
-    raw = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
-    state = next((raw[key] for key in ("state_dict", "model") if isinstance(raw.get(key), Mapping)), None)
-    if state is None:
-        raise InputError(f"{file}: neither state_dict nor model in it; it is no training state of Lightning or finseek")
-    config = DeepSeekConfig.from_json(base)
-    tensors = dict(from_layout(_without_prefix(state), config, "finseek"))
-    total = sum(tensor.nbytes for tensor in tensors.values())
-    with atomic_folder(dst) as partial:
-        copy_others(base, partial)
-        save_file({k: v.contiguous() for k, v in tensors.items()}, partial / SINGLE, metadata={"format": "pt"})
-        dtype = str(tensors["model.embed_tokens.weight"].dtype).removeprefix("torch.")
-        write_json(partial / CONFIG, {**config.to_json_dict(), "torch_dtype": dtype})
-    return Conversion(dst, len(tensors), total, 1, 0, 0)
-
-
-def _without_prefix(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Lightning puts the attribute's name before the module's own: `model.model.layers…`, `model.lm_head…`."""
-    wrapped = "model.model.embed_tokens.weight" in state
-    return {name.removeprefix("model.") if wrapped else name: value for name, value in state.items()}
+def _from_state(
+    file: Path, dst: Path, base: Path, adapter: str, mtp: str, stream: StreamOptions, progress: Progress
+) -> Conversion:
+    """A training state: all weights under finseek's names, or the matrices of an adapter under PEFT's."""
+    state = read_state(file)
+    if not holds_adapter(state):
+        return write_state(state, dst, base, mtp == "keep", stream)
+    with tempfile.TemporaryDirectory(prefix="finseek-adapter-") as folder:
+        adapter_of_state(file, state, Path(folder))
+        return export_hf(folder, dst, base, adapter, mtp, stream, progress)

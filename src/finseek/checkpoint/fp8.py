@@ -51,7 +51,8 @@ class Format:
         magnitude[(codes & 0x7F) >= self.nonfinite] = np.nan
         if self.ieee:
             magnitude[(codes & 0x7F) == self.nonfinite] = np.inf
-        return np.where(codes & 0x80, -magnitude, magnitude).astype(np.float32)
+        signed: NDArray[np.float32] = np.where(codes & 0x80, -magnitude, magnitude).astype(np.float32)
+        return signed
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,7 @@ def count_nonfinite(codes: NDArray[np.uint8], form: Format) -> int:
 
 def to_bits(values: NDArray[np.float32], target: Target) -> Bits:
     """Round float32 to nearest even, as bit patterns of `target`; any NaN becomes the canonical one."""
+    bits: Bits
     if target.name == "bf16":
         word = values.view(np.uint32)
         bits = ((word + (np.uint32(0x7FFF) + ((word >> 16) & np.uint32(1)))) >> 16).astype(np.uint16)

@@ -83,7 +83,8 @@ def inspect_checkpoint(src: str | Path) -> Inspection:
 def inspect_headers(source: Checkpoint) -> Inspection:
     """As `inspect_checkpoint`, of headers that are read already."""
     config, tensors = source.config, source.tensors
-    wrong, notes = [], []
+    wrong: list[str] = []
+    notes: list[str] = []
     count: Counter[str] = Counter()
     nbytes: Counter[str] = Counter()
     parameters = 0

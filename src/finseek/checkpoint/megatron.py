@@ -55,6 +55,21 @@ NEEDS = {
 }
 
 
+# What only a checkpoint of that kind has in its folder.
+SIGNS = {"megatron": ("latest_checkpointed_iteration.txt", "run_config.yaml"), "legacy": ("context",)}
+# (hidden size, layers, router's scores) of the models that NeMo 2.7 knows, to its name of their config.
+LEGACY = {
+    (7168, 61, "sigmoid"): "DeepSeekV3Config",
+    (5120, 60, "softmax"): "DeepSeekV2Config",
+    (2048, 27, "softmax"): "DeepSeekV2LiteConfig",
+}
+
+
+def kind_of(folder: Path) -> str | None:
+    """Megatron or legacy, by what lies in a folder; None if neither."""
+    return next((kind for kind, signs in SIGNS.items() if any((folder / sign).exists() for sign in signs)), None)
+
+
 def check_installed(kind: str) -> None:
     """Say at once what is missing.
 
@@ -102,10 +117,7 @@ def import_megatron(src: str | Path, dst: str | Path, options: MegatronOptions |
         ConfigError: the sizes do not divide the model.
     """
     options = options or MegatronOptions()
-    source = read_checkpoint(src)
-    check_sizes(DeepSeekConfig.from_dict(source.config), options)
-    if any(info.dtype in FORMATS for info in source.tensors.values()):
-        raise InputError(f"{src} is FP8; dequantize it first, exactly, rather than on the way")
+    check_sizes(_plain_config(src), options)
     check_installed("megatron")
     import torch
     from megatron.bridge import AutoBridge
@@ -144,17 +156,31 @@ def export_megatron(src: str | Path, dst: str | Path, base: str | Path, options:
     bridge.save_hf_pretrained(model, str(dst), source_path=str(base), strict=True)
 
 
+def _plain_config(src: str | Path) -> DeepSeekConfig:
+    """The config of a checkpoint that is not FP8: others' importers would cast that in their own way, or not at all."""
+    source = read_checkpoint(src)
+    if any(info.dtype in FORMATS for info in source.tensors.values()):
+        raise InputError(f"{src} is FP8; dequantize it first, exactly, rather than on the way")
+    return DeepSeekConfig.from_dict(source.config)
+
+
 def import_legacy(src: str | Path, dst: str | Path) -> None:
-    """Write a `.nemo` folder of NeMo 2.7.
+    """Write a `.nemo` folder of NeMo 2.7, which leaves the MTP layers out.
 
     Raises:
-        InputError: that toolkit is not installed.
+        InputError: that toolkit is not installed, does not know a model of this size, or the weights are FP8.
     """
-    DeepSeekConfig.from_json(src)
+    config = _plain_config(src)
+    name = LEGACY.get((config.hidden_size, config.num_hidden_layers, config.scoring_func))
+    if name is None:
+        raise InputError(
+            f"{src}: {config.num_hidden_layers} layers of {config.hidden_size} with a {config.scoring_func} router are "
+            "no model that NeMo 2.7 knows (DeepSeek-V3, V2, V2-Lite): import it for megatron or automodel"
+        )
     check_installed("legacy")
     from nemo.collections import llm
 
-    model = llm.DeepSeekModel(llm.DeepSeekV3Config())
+    model = llm.DeepSeekModel(getattr(llm, name)())
     llm.import_ckpt(model=model, source=f"hf://{Path(src).resolve()}", output_path=Path(dst))
 
 

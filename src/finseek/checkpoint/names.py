@@ -132,7 +132,7 @@ IGNORED = re.compile(r"\.rotary_emb\.inv_freq$")
 def _present(config: DeepSeekConfig, where: str, layer: int) -> bool:
     """Whether layer `layer` has the rows marked `where`; -1 stands for no layer."""
     moe, lora = layer >= 0 and config.is_moe_layer(layer), config.q_lora_rank is not None
-    return {
+    present: dict[str, bool] = {
         "model": layer < 0,
         "untied": layer < 0 and not config.tie_word_embeddings,
         "layer": layer >= 0,
@@ -145,7 +145,8 @@ def _present(config: DeepSeekConfig, where: str, layer: int) -> bool:
         "router_bias": moe and config.topk_method == "noaux_tc",
         "shared": moe and config.n_shared_experts > 0,
         "mtp": layer >= config.num_hidden_layers,
-    }[where]
+    }
+    return present[where]
 
 
 @dataclass(frozen=True)

@@ -18,14 +18,15 @@ from finseek.checkpoint.names import weights_of
 from finseek.checkpoint.options import QuantizeOptions
 from finseek.checkpoint.shards import ITEMSIZE, Checkpoint, TensorInfo, read_checkpoint
 from finseek.checkpoint.stream.direct import Bytes
-from finseek.checkpoint.stream.job import Conversion, Job, Step, run
+from finseek.checkpoint.stream.job import Conversion, Job, Step, run, unchanged
 from finseek.checkpoint.stream.plan import Out
-from finseek.checkpoint.stream.transforms import Copy, Look, typed
+from finseek.checkpoint.stream.transforms import Look, typed
 from finseek.checkpoint.stream.workers import Task
 from finseek.core.errors import InputError
 from finseek.core.progress import Progress, silent
 from finseek.model import DeepSeekConfig
 
+FMT = {"e4m3": "F8_E4M3", "e5m2": "F8_E5M2"}  # `quantization_config.fmt` to the type in a header
 SMALLEST = float(np.finfo(np.float32).tiny)
 
 
@@ -41,8 +42,8 @@ def encode(values: NDArray[np.float32], form: Format) -> NDArray[np.uint8]:
     )  # frexp(0) is no exponent
     step = exponent - form.mantissa
     whole = np.rint(np.ldexp(magnitude, -step)).astype(np.int32)  # exact power of two; rint ties to even
-    codes = whole + ((exponent + form.bias - 1) << form.mantissa)
-    return codes.astype(np.uint8) | sign
+    codes: NDArray[np.uint8] = (whole + ((exponent + form.bias - 1) << form.mantissa)).astype(np.uint8)
+    return codes | sign
 
 
 def quantize_rows(
@@ -109,7 +110,7 @@ def quantize_job(source: Checkpoint, dst: Path, options: QuantizeOptions) -> Job
     steps = [_step(info, info.name in chosen, options.block, form, stop) for info in source.tensors.values()]
     settings = {
         "quant_method": "fp8",
-        "fmt": {"F8_E4M3": "e4m3", "F8_E5M2": "e5m2"}[form.name],
+        "fmt": next(fmt for fmt, header in FMT.items() if header == form.name),
         "weight_block_size": list(options.block),
         "activation_scheme": "dynamic",
     }
@@ -128,7 +129,7 @@ def quantize_job(source: Checkpoint, dst: Path, options: QuantizeOptions) -> Job
 
 def _step(info: TensorInfo, quantized: bool, block: Block, form: Format, stop: bool) -> Step:
     if not quantized:
-        return Step(Task(info, Copy(info, stop), 1), (Out(info.name, info.dtype, info.shape),))
+        return unchanged(info, stop)
     codes = Out(info.name, form.name, info.shape)
     scales = Out(info.name + SCALE_SUFFIX, "F32", grid(info.shape, block))
     return Step(Task(info, Quantize(info, stop, block, form), 2), (codes, scales))

@@ -41,6 +41,8 @@ def block_size(config: Mapping[str, Any]) -> Block | None:
     settings = config.get("quantization_config")
     if settings is None:
         return None
+    if not isinstance(settings, dict):
+        raise InputError(f"quantization_config {settings!r} is no JSON object; take the one of the original checkpoint")
     method, block = settings.get("quant_method"), settings.get("weight_block_size")
     if method != "fp8":
         raise InputError(f"quantization_config.quant_method {method!r} is not 'fp8'; only block FP8 is converted")

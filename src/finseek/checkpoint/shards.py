@@ -106,7 +106,8 @@ def read_checkpoint(folder: str | Path) -> Checkpoint:
     total = None
     if index is not None:
         compare_index(folder, index["weight_map"], tensors)
-        total = (index.get("metadata") or {}).get("total_size")
+        metadata = index.get("metadata")
+        total = metadata.get("total_size") if isinstance(metadata, dict) else None
     return Checkpoint(folder, config, tensors, lengths, hashes, index is not None, total)
 
 
@@ -118,7 +119,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     try:
         value = json.loads(path.read_bytes())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not JSON ({error}); download the file again") from None
     if not isinstance(value, dict):
         raise InputError(f"{path}: {type(value).__name__}, where a JSON object belongs")
@@ -177,7 +178,7 @@ def read_header(path: Path) -> tuple[list[TensorInfo], int, str]:
         raw = file.read(size)
     try:
         pairs = json.loads(raw, object_pairs_hook=_unique)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: the header is damaged ({error}); download the file again") from None
     if not isinstance(pairs, dict):
         raise InputError(f"{path}: the header is no JSON object; download the file again")
@@ -218,7 +219,7 @@ def _tensor(path: Path, shard: str, name: str, entry: Any, start: int) -> Tensor
         raise InputError(f"{path}: {name} has no dtype, shape and data_offsets; the header is damaged") from None
     if not sizes or begin > end:
         raise InputError(f"{path}: {name} has shape {shape} and offsets {begin}, {end}; the header is damaged")
-    if dtype not in ITEMSIZE:
+    if not isinstance(dtype, str) or dtype not in ITEMSIZE:
         raise InputError(f"{path}: {name} is {dtype!r}, none of {', '.join(ITEMSIZE)}")
     if (needed := math.prod(shape) * ITEMSIZE[dtype]) != end - begin:
         raise InputError(f"{path}: {name}, {dtype} {shape}, takes {needed} bytes, but its offsets span {end - begin}")

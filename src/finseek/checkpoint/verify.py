@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from finseek.checkpoint.dequantize import dequantize_job
-from finseek.checkpoint.options import DequantizeOptions, StreamOptions
+from finseek.checkpoint.options import DequantizeOptions, QuantizeOptions, StreamOptions
+from finseek.checkpoint.quantize import FMT, quantize_job
 from finseek.checkpoint.shards import Checkpoint, read_checkpoint
 from finseek.checkpoint.stream.direct import Reader
-from finseek.checkpoint.stream.ledger import read_ledger
+from finseek.checkpoint.stream.job import Job, Step, unchanged
+from finseek.checkpoint.stream.ledger import Ledger, read_ledger
 from finseek.checkpoint.stream.plan import Out
-from finseek.checkpoint.stream.transforms import Copy
-from finseek.checkpoint.stream.workers import Task, size_buffers, working
+from finseek.checkpoint.stream.workers import size_buffers, working
 from finseek.core.errors import ArtifactError, InputError
 from finseek.core.progress import Progress, silent
 
@@ -51,7 +52,7 @@ def verify_checkpoint(
 
     Args:
         folder: the converted checkpoint.
-        against: the FP8 checkpoint that it was made from: names, shapes and every number are derived again.
+        against: the checkpoint that it was made from: names, shapes and every number are derived again.
         sample: share of the tensors to hash (names and shapes are always compared in full).
         seed: of the sample.
         options: how it was converted, if it has no ledger that says so.
@@ -66,33 +67,44 @@ def verify_checkpoint(
     made, ledger = read_checkpoint(folder), read_ledger(Path(folder))
     if ledger is None and against is None:
         raise InputError(f"{folder} has no ledger to be held against; give the source with --against")
-    options = options or DequantizeOptions()
+    stream = (options or DequantizeOptions()).stream
     if ledger is not None:
         _compare_headers(made, [Out(e.name, e.dtype, e.shape) for e in ledger.entries.values()])
-        if ledger.job["kind"] == "dequantize":
-            options = replace(options, dtype=ledger.job["dtype"], mtp=ledger.job["mtp"], on_nan="keep")
     rng = np.random.default_rng(seed)
-    names = [name for name in made.tensors if sample == 1 or rng.random() < sample]
-    names = names or [next(iter(made.tensors))]
-    tasks = {name: Task(made.tensors[name], Copy(made.tensors[name], stop=False), 1) for name in names}
-    hashes = _hash(made.folder, tasks, options.stream, 0, "verify", progress)
+    names = {name for name in made.tensors if sample == 1 or rng.random() < sample} or {next(iter(made.tensors))}
+    steps = [unchanged(info) for info in made.tensors.values() if info.name in names]
+    hashes = _hash(made.folder, steps, stream, 0, "verify", progress)
     if ledger is not None:
-        _differ(folder, "its ledger", [n for n in names if hashes[n] != ledger.entries[n].sha256])
+        _differ(folder, "its ledger", [name for name in hashes if hashes[name] != ledger.entries[name].sha256])
     if against is not None:
         source = read_checkpoint(against)
-        job = dequantize_job(source, Path(folder), options)
+        job = _job_again(source, Path(folder), ledger, options or DequantizeOptions())
         if ledger is not None and ledger.job["source"] != source.fingerprint:
             raise ArtifactError(f"{folder} was made from another checkpoint than {against}: their headers differ")
         _compare_headers(made, [out for step in job.steps for out in step.outs])
-        tasks = {step.outs[0].name: step.task for step in job.steps if step.outs[0].name in tasks}
-        again = _hash(source.folder, tasks, options.stream, job.reserved, "convert again", progress)
-        _differ(folder, f"what {against} gives", [name for name in names if hashes[name] != again[name]])
-    return Verification(
-        len(names),
-        len(made.tensors),
-        sum(made.tensors[name].nbytes for name in names),
-        ledger is not None,
-        against is not None,
+        steps = [step for step in job.steps if any(out.name in names for out in step.outs)]
+        again = _hash(source.folder, steps, stream, job.reserved, "convert again", progress)
+        _differ(folder, f"what {against} gives", [name for name in hashes if hashes[name] != again[name]])
+    nbytes = sum(made.tensors[name].nbytes for name in names)
+    return Verification(len(names), len(made.tensors), nbytes, ledger is not None, against is not None)
+
+
+def _job_again(source: Checkpoint, folder: Path, ledger: Ledger | None, options: DequantizeOptions) -> Job:
+    """The conversion that the ledger tells of, or that `options` do.
+
+    Raises:
+        InputError: it had more than one source.
+    """
+    if ledger is None:
+        return dequantize_job(source, folder, options)
+    made = ledger.job
+    if made["kind"] == "dequantize":
+        return dequantize_job(source, folder, replace(options, dtype=made["dtype"], mtp=made["mtp"], on_nan="keep"))
+    if made["kind"] == "quantize":
+        fmt, (height, width) = (made["quantization_config"][key] for key in ("fmt", "weight_block_size"))
+        return quantize_job(source, folder, QuantizeOptions(FMT[fmt], (height, width), stream=options.stream))
+    raise InputError(
+        f"{folder} is an {made['kind']}, which has no one source; leave --against out: its ledger suffices"
     )
 
 
@@ -114,25 +126,28 @@ def _differ(folder: str | Path, what: str, names: Sequence[str]) -> None:
 
 
 def _hash(
-    folder: Path, tasks: Mapping[str, Task], stream: StreamOptions, reserved: int, label: str, progress: Progress
+    folder: Path, steps: Sequence[Step], stream: StreamOptions, reserved: int, label: str, progress: Progress
 ) -> dict[str, str]:
-    """SHA-256 of the first output of each task, by the task's name; nothing is written."""
-    buffers = size_buffers(tasks.values(), stream.workers, stream.memory - reserved)
-    total, seen = float(sum(task.source.nbytes for task in tasks.values())), 0
-    name_of = {id(task): name for name, task in tasks.items()}
-    reader, hashes = Reader(folder, stream.direct), {}
+    """SHA-256 of each output of each step, by the output's name; nothing is written."""
+    buffers = size_buffers((step.task for step in steps), stream.workers, stream.memory - reserved)
+    total, seen = float(sum(step.task.source.nbytes for step in steps)), 0
+    step_of = {id(step.task): step for step in steps}
+    reader, left = Reader(folder, stream.direct), len(steps)
+    hashes: dict[str, str] = {}
     try:
         with working(reader, stream.workers, buffers) as crew:
-            for task in tasks.values():
-                crew.put(task, None, (0,) * task.outputs)
-            while len(hashes) < len(tasks):
+            for step in steps:
+                crew.put(step.task, None, (0,) * len(step.outs))
+            while left:
                 done = crew.results.get()
                 if done.error is not None:
                     raise done.error
                 seen += done.nbytes
                 progress(label, float(seen), total, "B")
                 if done.hashes is not None:
-                    hashes[name_of[id(done.task)]] = done.hashes[0]
+                    left -= 1
+                    names = (out.name for out in step_of[id(done.task)].outs)
+                    hashes |= dict(zip(names, done.hashes, strict=True))
     finally:
         reader.close()
     return hashes

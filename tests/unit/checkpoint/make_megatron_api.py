@@ -17,6 +17,7 @@ from typing import Any
 
 BRIDGE, PROVIDER = "megatron/bridge/models/conversion/auto_bridge.py", "megatron/bridge/models/model_provider.py"
 TRANSFORMER, MAPPING = "megatron/bridge/models/transformer_config.py", "megatron/bridge/models/deepseek/common.py"
+BRIDGE_NAMES, LEGACY_NAMES = "megatron/bridge/__init__.py", "nemo/collections/llm/__init__.py"
 LEGACY, LEGACY_MODEL = "nemo/collections/llm/api.py", "nemo/collections/llm/gpt/model/deepseek.py"
 
 
@@ -65,12 +66,35 @@ def text(node: ast.expr) -> str | None:
     return None
 
 
+def exports(tree: ast.Module) -> list[str]:
+    """What a package's `__init__` imports from its modules, and so offers."""
+    nodes = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    return sorted({alias.asname or alias.name for node in nodes for alias in node.names})
+
+
+def defaults(tree: ast.Module, wanted: tuple[str, ...]) -> dict[str, dict[str, Any]]:
+    """Constant defaults of the fields of each config class, inherited ones included."""
+    found: dict[str, dict[str, Any]] = {}
+    for node in tree.body:
+        if not isinstance(node, ast.ClassDef) or not node.name.endswith("Config"):
+            continue
+        own: dict[str, Any] = {}
+        for base in node.bases:
+            own |= found.get(getattr(base, "id", ""), {})
+        for line in node.body:
+            if isinstance(line, ast.AnnAssign) and isinstance(line.value, ast.Constant):
+                own |= {getattr(line.target, "id", ""): line.value.value}
+        found[node.name] = {field: own[field] for field in wanted if field in own}
+    return found
+
+
 def main() -> None:
     """Parse the two wheels given."""
     files = {}
     for wheel in sys.argv[1:]:
         with zipfile.ZipFile(wheel) as archive:
-            wanted = {BRIDGE, PROVIDER, TRANSFORMER, MAPPING, LEGACY, LEGACY_MODEL} & set(archive.namelist())
+            modules = {BRIDGE, PROVIDER, TRANSFORMER, MAPPING, LEGACY, LEGACY_MODEL, BRIDGE_NAMES, LEGACY_NAMES}
+            wanted = modules & set(archive.namelist())
             files |= {name: ast.parse(archive.read(name)) for name in wanted}
     provider = functions(files[PROVIDER], "ModelProviderMixin") | functions(files[TRANSFORMER], "TransformerConfig")
     sizes = next(n for n in files[PROVIDER].body if isinstance(n, ast.ClassDef) and n.name == "ModelParallelKwargs")
@@ -78,12 +102,18 @@ def main() -> None:
     init = {
         name: [["args", "args", False], ["kwargs", "kwargs", False]] for name in classes if name.startswith("DeepSeek")
     }
+    known = {*classes, *functions(files[LEGACY], None)}
     api = {
         "wheels": [Path(wheel).name for wheel in sys.argv[1:]],
         "bridge": functions(files[BRIDGE], "AutoBridge"),
         "provider": provider,
         "llm": functions(files[LEGACY], None) | init,
         "sizes": [node.target.id for node in sizes.body if isinstance(node, ast.AnnAssign)],
+        "exports": {
+            "megatron.bridge": exports(files[BRIDGE_NAMES]),
+            "nemo.collections.llm": [name for name in exports(files[LEGACY_NAMES]) if name in known],
+        },
+        "models": defaults(files[LEGACY_MODEL], ("num_layers", "hidden_size", "moe_router_score_function")),
         "weights": mapping(files[MAPPING]),
     }
     out = Path(__file__).with_name("megatron_api.json")

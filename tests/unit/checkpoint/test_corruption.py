@@ -14,6 +14,7 @@ import pytest
 
 from finseek.checkpoint import dequantize_checkpoint
 from finseek.checkpoint.shards import INDEX, read_checkpoint
+from finseek.cli.main import main
 from finseek.core.errors import InputError
 
 WEIGHT = "model.layers.1.mlp.experts.2.down_proj.weight"
@@ -170,6 +171,20 @@ CORRUPTIONS: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "unknown dtype": (lambda f: edit(f, WEIGHT, lambda h: h[WEIGHT].update(dtype="F4")), rf"{WEIGHT} is 'F4', none of"),
     "entry without a shape": (lambda f: edit(f, WEIGHT, lambda h: h[WEIGHT].pop("shape")), rf"{WEIGHT} has no dtype, shape"),
+    "dtype that is no name": (lambda f: edit(f, WEIGHT, lambda h: h[WEIGHT].update(dtype=[])), rf"{WEIGHT} is \[\], none of"),
+    "header nested without end": (lambda f: write(home(f, WEIGHT), b"[" * 200_000, b""), r"the header is damaged \("),
+    "header that is no text": (lambda f: write(home(f, WEIGHT), b"\xff\xfe{}", b""), r"the header is damaged \("),
+    "header that is a list": (lambda f: write(home(f, WEIGHT), b"[1]", b""), r"the header is no JSON object"),
+    "index whose weight_map is a list": (
+        lambda f: (f / INDEX).write_text('{"metadata": [], "weight_map": []}'), r"no weight_map of tensor names to file names",
+    ),
+    "shard outside the folder": (
+        lambda f: in_index(f, lambda p: p.update({WEIGHT: "../other.safetensors"})), r"shard \.\./other\.safetensors of the index is missing",
+    ),
+    "config that is no object": (lambda f: (f / "config.json").write_text("[]"), r"config\.json: list, where a JSON object"),
+    "quantization_config that is no object": (
+        lambda f: in_config(f, lambda c: c.update(quantization_config="fp8")), r"quantization_config 'fp8' is no JSON object",
+    ),
     "negative shape": (lambda f: edit(f, WEIGHT, lambda h: h[WEIGHT].update(shape=[-128, -48])), r"has shape \(-128, -48\)"),
     "no quantization_config": (lambda f: in_config(f, lambda c: c.pop("quantization_config")), r"FP8 weights, but config\.json"),
     "another quantisation": (
@@ -196,6 +211,20 @@ def test_is_named_and_nothing_is_written(name: str, copy: Path, tmp_path: Path) 
         dequantize_checkpoint(copy, tmp_path / "out")
     assert caught.value.exit_code == 2
     assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_command_says_one_line_and_exits_with_2(
+    copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    truncate(copy)
+    monkeypatch.setattr("sys.argv", ["finseek", "checkpoint", "dequantize", str(copy), str(tmp_path / "out")])
+    with pytest.raises(SystemExit) as left:
+        main()
+    said = capsys.readouterr()
+    assert left.value.code == 2
+    assert re.fullmatch(r"finseek: \S+: truncated: \d+ bytes, where its header says \d+; download it again\n", said.err)
+    assert said.out == ""
     assert not (tmp_path / "out").exists()
 
 

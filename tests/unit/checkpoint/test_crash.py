@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from finseek.checkpoint import DequantizeOptions, StreamOptions, dequantize_checkpoint
+from finseek.core.errors import InputError
 
 # Many small shards: most of the time goes into what a crash can tear apart.
 SHARD_BYTES = 20_000
@@ -113,6 +114,43 @@ def test_every_place_where_a_crash_can_leave_it(quantized: Path, tmp_path: Path)
     (tmp_path / "after40" / ".finseek-journal-00000.jsonl").write_bytes(b"")
     dequantize_checkpoint(quantized, tmp_path / "after40", resume)
     assert digests(tmp_path / "after40") == expected
+
+
+def test_a_finished_shard_that_is_gone_or_cut_is_made_again(quantized: Path, tmp_path: Path) -> None:
+    """Who makes room on a full disk may well delete what a journal calls finished."""
+    expected, _ = undisturbed(quantized, tmp_path / "peace")
+    stream, out = StreamOptions(shard_bytes=SHARD_BYTES, resume=True, workers=1), tmp_path / "out"
+
+    class Killed(BaseException):
+        pass
+
+    def stop_late(label: str, done: float, total: float | None, unit: str) -> None:
+        if label == "dequantize" and total and done > 0.6 * total:
+            raise Killed
+
+    with pytest.raises(Killed):
+        dequantize_checkpoint(quantized, out, DequantizeOptions(stream=stream), stop_late)
+    first, second, *others = sorted(out.glob("*.safetensors"))
+    assert others
+    first.unlink()
+    os.truncate(second, second.stat().st_size - 1)
+    assert dequantize_checkpoint(quantized, out, DequantizeOptions(stream=stream)).resumed == len(others)
+    assert digests(out) == expected
+
+
+def test_two_conversions_into_one_folder(quantized: Path, tmp_path: Path) -> None:
+    resume, refused = DequantizeOptions(stream=StreamOptions(resume=True)), []
+
+    def second(label: str, done: float, total: float | None, unit: str) -> None:
+        if label == "dequantize" and not refused:
+            with pytest.raises(InputError, match="another process is converting into it") as caught:
+                dequantize_checkpoint(quantized, tmp_path / "out", resume)
+            refused.append(caught.value)
+
+    dequantize_checkpoint(quantized, tmp_path / "out", resume, second)
+    assert refused
+    dequantize_checkpoint(quantized, tmp_path / "peace")
+    assert digests(tmp_path / "out") == digests(tmp_path / "peace")
 
 
 FULL = """

@@ -366,6 +366,19 @@ def test_quantize_rounds_like_torch_and_comes_back_close(plain: Path, tmp_path: 
         w = (data.copy().view(np.uint16).astype(np.uint32) << 16).view(np.float32)
         v = (after[name][1].copy().view(np.uint16).astype(np.uint32) << 16).view(np.float32)
         assert np.abs(w - v).max() <= np.abs(w).max() / 16  # half a step of three bits of mantissa, under the largest
+    for name, source in (("q", plain), ("out", tmp_path / "q")):
+        found = verify_checkpoint(tmp_path / name, against=source, sample=0.3)
+        assert (found.ledger, found.source) == (True, True)
+    info = read_checkpoint(tmp_path / "q").tensors["model.layers.0.self_attn.o_proj.weight_scale_inv"]
+    with (tmp_path / "q" / info.shard).open("r+b") as file:
+        file.seek(info.begin)
+        file.write(b"\1")
+    (tmp_path / "q" / "finseek_ledger.jsonl").rename(tmp_path / "ledger")
+    with pytest.raises(InputError, match="has no ledger"):
+        verify_checkpoint(tmp_path / "q")
+    (tmp_path / "ledger").rename(tmp_path / "q" / "finseek_ledger.jsonl")
+    with pytest.raises(ArtifactError, match=r"1 tensors differ from its ledger: model\.layers\.0\.self_attn\.o_proj"):
+        verify_checkpoint(tmp_path / "q", against=plain)
     with pytest.raises(InputError, match="is FP8 already"):
         quantize_checkpoint(tmp_path / "q", tmp_path / "qq")
     with pytest.raises(ConfigError, match="on_nan: 'keep'"):

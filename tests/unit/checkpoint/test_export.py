@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from finseek.checkpoint import export_hf, verify_checkpoint
+from finseek.checkpoint import StreamOptions, export_hf, inspect_checkpoint, verify_checkpoint
 from finseek.core.errors import InputError
 from finseek.model import DeepSeekConfig, DeepSeekV3
 
@@ -89,8 +89,13 @@ def test_automodels_consolidated_folder_gets_its_mtp_layers_back(base: Path, tmp
     save_file(trained, consolidated / "model.safetensors", metadata={"format": "pt"})
     shutil.copy(base / "config.json", consolidated)
     (tmp_path / "run" / "LATEST").symlink_to(step.name)
-    with pytest.raises(InputError, match=r"missing model\.layers\.2\."):
+    with pytest.raises(
+        InputError, match=r"MTP layers of its config\.json are not there, .* with --base, or .* --mtp drop"
+    ):
         export_hf(step, tmp_path / "out")
+    export_hf(step, tmp_path / "trunk", mtp="drop")
+    assert tensors_of(tmp_path / "trunk").keys() == trained.keys()
+    assert DeepSeekV3.from_pretrained(tmp_path / "trunk").config.num_nextn_predict_layers == 0
     export_hf(tmp_path / "run", tmp_path / "out", base=base)
     made, before = tensors_of(tmp_path / "out"), tensors_of(base)
     assert made.keys() == before.keys()
@@ -115,6 +120,67 @@ def test_a_training_state(base: Path, tmp_path: Path, key: str, prefix: str) -> 
     again = DeepSeekV3.from_pretrained(tmp_path / "out")
     for name, value in model.state_dict().items():
         assert torch.equal(again.state_dict()[name], value + 1), name
-    torch.save({"other": 1}, tmp_path / "other.pt")
-    with pytest.raises(InputError, match="neither state_dict nor model"):
-        export_hf(tmp_path / "other.pt", tmp_path / "none", base=base)
+    assert (tmp_path / "out" / "model.safetensors").stat().st_mode & 0o777 == 0o644
+    assert (tmp_path / "out" / "tokenizer.json").is_file()
+    export_hf(
+        tmp_path / "last.ckpt", tmp_path / "cut", base=base, mtp="drop", stream=StreamOptions(shard_bytes=300_000)
+    )
+    cut = tensors_of(tmp_path / "cut")
+    assert len(list((tmp_path / "cut").glob("*.safetensors"))) > 3
+    assert cut.keys() == {name for name in tensors_of(tmp_path / "out") if not name.startswith("model.layers.2.")}
+    assert inspect_checkpoint(tmp_path / "cut").complete
+    with pytest.raises(InputError, match="is not empty"):
+        export_hf(tmp_path / "last.ckpt", tmp_path / "cut", base=base)
+
+
+@pytest.mark.parametrize("content", [{"other": 1}, {"state_dict": {}}, {"model": {"a": 1}}, [1], b"no pickle"], ids=str)
+def test_files_that_are_no_training_state(base: Path, tmp_path: Path, content: object) -> None:
+    file = tmp_path / "other.pt"
+    file.write_bytes(content) if isinstance(content, bytes) else torch.save(content, file)
+    with pytest.raises(
+        InputError, match=r"other\.pt: no (state_dict, module or model in it|training state that can be read)"
+    ):
+        export_hf(file, tmp_path / "none", base=base)
+    assert not (tmp_path / "none").exists()
+
+
+def test_the_adapter_in_a_lightning_state(base: Path, tmp_path: Path) -> None:
+    """The same as from PEFT's own folder, merged and kept."""
+    from finseek.model.lora import add_lora
+
+    adapted = add_lora(DeepSeekV3.from_pretrained(base), rank=2, alpha=6.0)
+    with torch.no_grad():
+        for name, parameter in adapted.named_parameters():
+            if "lora_B" in name:
+                parameter.fill_(0.05)
+    adapted.save_pretrained(tmp_path / "adapter")
+    states = tmp_path / "states"
+    states.mkdir()
+    held = {f"model.{name}": value for name, value in adapted.state_dict().items()}
+    torch.save({"state_dict": held, "epoch": 1}, states / "last.ckpt")
+    with pytest.raises(InputError, match=r"not their rank and alpha; put the adapter_config\.json"):
+        export_hf(states / "last.ckpt", tmp_path / "out", base=base)
+    shutil.copy(tmp_path / "adapter" / "adapter_config.json", states)
+    export_hf(states / "last.ckpt", tmp_path / "out", base=base)
+    export_hf(tmp_path / "adapter", tmp_path / "expected", base=base)
+    made, expected = tensors_of(tmp_path / "out"), tensors_of(tmp_path / "expected")
+    assert made.keys() == expected.keys()
+    assert all(torch.equal(value, expected[name]) for name, value in made.items())
+    export_hf(states / "last.ckpt", tmp_path / "kept", base=base, adapter="keep")
+    kept, own = (load_file(tmp_path / f / "adapter_model.safetensors") for f in ("kept", "adapter"))
+    assert kept.keys() == own.keys()
+    assert all(torch.equal(value, own[name]) for name, value in kept.items())
+
+
+def test_nothing_of_the_users_is_replaced(base: Path, tmp_path: Path) -> None:
+    from finseek.model.lora import add_lora
+
+    add_lora(DeepSeekV3.from_pretrained(base), rank=2, alpha=6.0).save_pretrained(tmp_path / "adapter")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("mine")
+    for adapter in ("keep", "merge"):
+        with pytest.raises(InputError, match="is not empty"):
+            export_hf(tmp_path / "adapter", tmp_path / "mine", base=base, adapter=adapter)
+    assert (tmp_path / "mine" / "notes.txt").read_text() == "mine"
+    with pytest.raises(InputError, match="adapter 'both' is none of merge, keep"):
+        export_hf(tmp_path / "adapter", tmp_path / "out", base=base, adapter="both")

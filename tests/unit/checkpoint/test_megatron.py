@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from finseek.checkpoint import megatron
-from finseek.checkpoint.megatron import MegatronOptions
+from finseek.checkpoint.megatron import LEGACY, MegatronOptions
 from finseek.checkpoint.names import TABLE
+from finseek.cli.main import main
 from finseek.core.errors import ConfigError, InputError
 
 API = json.loads(Path(__file__).with_name("megatron_api.json").read_bytes())
@@ -61,10 +62,36 @@ def unbound(source: str) -> tuple[list[str], int]:
     return wrong, count
 
 
+def unknown_imports(source: str) -> list[str]:
+    """Names that are imported from the wheels' packages and that these do not offer."""
+    nodes = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.ImportFrom)]
+    offered = {**API["exports"], "nemo.collections": ["llm"]}
+    foreign = [node for node in nodes if (node.module or "").partition(".")[0] in ("megatron", "nemo")]
+    return [
+        f"{node.module}.{alias.name}"
+        for node in foreign
+        for alias in node.names
+        if alias.name not in offered.get(node.module or "", ())
+    ]
+
+
 def test_every_call_binds() -> None:
-    wrong, count = unbound(Path(megatron.__file__).read_text())
+    source = Path(megatron.__file__).read_text()
+    wrong, count = unbound(source)
     assert wrong == []
-    assert count == 15
+    assert count == 14
+    assert unknown_imports(source) == []
+    assert unknown_imports("from megatron.bridge import AutoBridges") == ["megatron.bridge.AutoBridges"]
+    assert unknown_imports("from megatron.hub import AutoBridge") == ["megatron.hub.AutoBridge"]
+
+
+def test_the_models_of_nemo_2_are_what_our_table_says() -> None:
+    offered = API["exports"]["nemo.collections.llm"]
+    assert {"DeepSeekModel", "import_ckpt", "export_ckpt", *LEGACY.values()} <= set(offered)
+    for (hidden, layers, scores), name in LEGACY.items():
+        theirs = API["models"][name]
+        assert (theirs["hidden_size"], theirs["num_layers"]) == (hidden, layers)
+        assert theirs.get("moe_router_score_function", "softmax") == scores
 
 
 @pytest.mark.parametrize(
@@ -118,10 +145,16 @@ def test_says_at_once_what_is_missing(plain: Path, quantized: Path, tmp_path: Pa
         megatron.import_megatron(plain, tmp_path / "out")
     with pytest.raises(InputError, match=r"megatron\.bridge is not installed here"):
         megatron.export_megatron(tmp_path, tmp_path / "out", plain)
-    with pytest.raises(
-        InputError, match=r"nemo\.collections\.llm is not installed here; it needs nemo-toolkit 2\.7\.3"
-    ):
+    with pytest.raises(InputError, match=r"3 layers of 128 with a sigmoid router are no model that NeMo 2\.7 knows"):
         megatron.import_legacy(plain, tmp_path / "out")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(LEGACY, (128, 3, "sigmoid"), "DeepSeekV3Config")
+        with pytest.raises(
+            InputError, match=r"nemo\.collections\.llm is not installed here; it needs nemo-toolkit 2\.7"
+        ):
+            megatron.import_legacy(plain, tmp_path / "out")
+    with pytest.raises(InputError, match="is FP8; dequantize it first"):
+        megatron.import_legacy(quantized, tmp_path / "out")
     with pytest.raises(InputError, match=r"nemo\.collections\.llm"):
         megatron.export_legacy(tmp_path, tmp_path / "out")
     with pytest.raises(InputError, match="is FP8; dequantize it first"):
@@ -134,3 +167,31 @@ def test_says_at_once_what_is_missing(plain: Path, quantized: Path, tmp_path: Pa
         options = MegatronOptions(**{f"{key}_model_parallel_size": value for key, value in sizes.items()})
         with pytest.raises(ConfigError, match=said):
             megatron.import_megatron(plain, tmp_path / "out", options)
+
+
+def test_the_same_door_on_the_command_line(
+    plain: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """import-nemo by --to, export-hf by what lies in the folder; without the packages each says so at once."""
+    (tmp_path / "iter").mkdir()
+    (tmp_path / "iter" / "run_config.yaml").write_text("")
+    (tmp_path / "nemo2" / "context").mkdir(parents=True)
+    out, base = str(tmp_path / "out"), str(plain)
+    for words, said in (
+        (["import-nemo", base, out, "--to", "megatron", "--expert-parallel", "2"], "megatron.bridge is not installed"),
+        (
+            ["import-nemo", base, out, "--to", "megatron", "--expert-parallel", "3"],
+            "3 must divide the 8 routed experts",
+        ),
+        (["import-nemo", base, out, "--to", "legacy"], "no model that NeMo 2.7 knows"),
+        (["import-nemo", base, out, "--tensor-parallel", "2"], "tensor_parallel: 2 must be 1 with AutoModel"),
+        (["export-hf", str(tmp_path / "iter"), out], "give the imported one with --base"),
+        (["export-hf", str(tmp_path / "iter"), out, "--base", base], "megatron.bridge is not installed"),
+        (["export-hf", str(tmp_path / "nemo2"), out], "nemo.collections.llm is not installed"),
+    ):
+        monkeypatch.setattr("sys.argv", ["finseek", "checkpoint", *words])
+        with pytest.raises(SystemExit) as left:
+            main()
+        assert left.value.code == 2
+        assert said in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,5 +44,5 @@ def load_kernel(name: str = "auto", device: int = 0) -> Kernel:
     module, needs, extra = KERNELS[name]
     if find_spec(needs) is None:
         raise MissingPart(needs, extra, f"the {name} kernel")
-    kernel: Kernel = import_module(f"finseek.checkpoint.kernels.{module}").dequantize
+    kernel: Any = import_module(f"finseek.checkpoint.kernels.{module}").dequantize
     return partial(kernel, device=device) if name == "triton" else kernel

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from finseek.checkpoint.fp8 import Bits, Block, Format, Target
 
 
-@triton.jit
+@triton.jit  # type: ignore[untyped-decorator]
 def _kernel(  # type: ignore[no-untyped-def]
     codes, scales, out, M, N, grid_n, nan_from, MANTISSA: tl.constexpr, HEIGHT: tl.constexpr, WIDTH: tl.constexpr,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr,

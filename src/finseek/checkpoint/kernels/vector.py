@@ -23,7 +23,7 @@ intrinsic: Any = import_module("numba.extending").intrinsic
 BF16, FP16 = 0, 1
 
 
-@intrinsic
+@intrinsic  # type: ignore[untyped-decorator]
 def float16_of_bits(typing: Any, bits: Any) -> Any:
     """The float32 value of a float16's bits."""
 
@@ -33,7 +33,7 @@ def float16_of_bits(typing: Any, bits: Any) -> Any:
     return numba.types.float32(numba.types.uint16), code
 
 
-@intrinsic
+@intrinsic  # type: ignore[untyped-decorator]
 def bits_of_float16(typing: Any, value: Any) -> Any:
     """The bits of a float32 rounded to float16."""
 
@@ -43,7 +43,7 @@ def bits_of_float16(typing: Any, value: Any) -> Any:
     return numba.types.uint16(numba.types.float32), code
 
 
-@intrinsic
+@intrinsic  # type: ignore[untyped-decorator]
 def bits_of_float32(typing: Any, value: Any) -> Any:
     """The bits of a float32."""
 
@@ -71,7 +71,7 @@ def _compiled(form: Format, target: Target, pre_factor: float) -> Any:
     nan_from, nan = form.nonfinite + form.ieee, target.nan
     shift, kind = 10 - form.mantissa, {"bf16": BF16, "fp16": FP16}.get(target.name, -1)
 
-    @numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+    @numba.njit(nogil=True, cache=True)
     def run(codes, scales, out, height, width):  # type: ignore[no-untyped-def]
         for r in range(codes.shape[0]):
             for j in range(scales.shape[1]):

@@ -17,6 +17,18 @@ WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".gguf")
 MARGIN = 64 << 20  # bytes of disk kept free for index, ledger and the file system's own needs
 
 
+def refuse_used(folder: Path) -> None:
+    """Nothing of the user's is overwritten.
+
+    Raises:
+        InputError: the folder is a file, or holds something.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is a file; choose a folder for the new checkpoint")
+    if folder.exists() and any(folder.iterdir()):
+        raise InputError(f"{folder} is not empty; choose an empty folder or a new one")
+
+
 def finished_before(
     folder: Path, source: Path, identity: Mapping[str, Any], resume: bool, plans: Sequence[ShardPlan]
 ) -> list[Entry] | None:
@@ -25,15 +37,14 @@ def finished_before(
         raise InputError(f"{folder} lies in the source {source}; choose another destination")
     if not folder.exists():
         return None
-    if not folder.is_dir():
-        raise InputError(f"{folder} is a file; choose a folder for the new checkpoint")
     begun = any(folder.glob(JOURNALS))
     if not resume:
         if begun:
             raise InputError(f"{folder} holds an unfinished conversion; continue with --resume, or delete it")
-        if any(folder.iterdir()):
-            raise InputError(f"{folder} is not empty; choose an empty folder or a new one")
+        refuse_used(folder)
         return None
+    if not folder.is_dir():
+        refuse_used(folder)
     ledger = read_ledger(folder)
     if ledger is None or begun:
         others = [path for path in folder.iterdir() if not path.name.startswith(".")]

@@ -67,7 +67,7 @@ class Reader:
         descriptor, direct = self._descriptor(file)
         skipped = begin % PAGE if direct else 0
         wanted = aligned(skipped + n) if direct else n
-        view, got = memoryview(into)[:wanted], 0
+        view, got = into.data[:wanted], 0
         while got < skipped + n:
             more = os.preadv(descriptor, [view[got:]], begin - skipped + got)
             if more == 0:
@@ -103,13 +103,13 @@ class Output:
         """Write a piece at its place."""
         fits = (piece.ctypes.data | begin | piece.nbytes) % PAGE == 0
         descriptor = self.direct if fits and self.direct is not None else self.buffered
-        view, done = memoryview(piece), 0
+        view, done = piece.data, 0
         while done < piece.nbytes:
             done += os.pwrite(descriptor, view[done:], begin + done)
 
     def finish(self) -> None:
         """Bring the file to the disk and give it its name."""
-        os.fdatasync(self.buffered)
+        getattr(os, "fdatasync", os.fsync)(self.buffered)  # macOS has fsync alone
         self._close()
         self.partial.replace(self.path)
         sync_folder(self.path.parent)

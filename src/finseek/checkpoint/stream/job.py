@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from finseek.checkpoint.options import StreamOptions
-from finseek.checkpoint.shards import CONFIG, INDEX, SINGLE, Checkpoint
+from finseek.checkpoint.shards import CONFIG, INDEX, Checkpoint, TensorInfo
 from finseek.checkpoint.stream.destination import check_space, copy_others, finished_before
 from finseek.checkpoint.stream.direct import Output, Reader
 from finseek.checkpoint.stream.ledger import JOURNALS, Entry, Journal, read_journals, write_ledger
-from finseek.checkpoint.stream.plan import Out, ShardPlan, plan_shards
-from finseek.checkpoint.stream.transforms import Look, not_finite
-from finseek.checkpoint.stream.workers import Task, size_buffers, working
+from finseek.checkpoint.stream.plan import Out, ShardPlan, index_of, plan_shards
+from finseek.checkpoint.stream.transforms import Copy, Look, not_finite
+from finseek.checkpoint.stream.workers import Task, Workers, size_buffers, working
 from finseek.core.artifacts import PARTIAL, remove_partials, write_json
 from finseek.core.errors import FinseekError, InputError
 from finseek.core.progress import Progress
@@ -29,6 +32,11 @@ class Step:
 
     task: Task
     outs: tuple[Out, ...]
+
+
+def unchanged(info: TensorInfo, stop: bool = False) -> Step:
+    """The same tensor again."""
+    return Step(Task(info, Copy(info, stop), 1), (Out(info.name, info.dtype, info.shape),))
 
 
 @dataclass(frozen=True)
@@ -97,7 +105,7 @@ def run(job: Job, progress: Progress) -> Conversion:
     finished = finished_before(job.folder, job.source.folder, job.identity, stream.resume, plans)
     if finished is not None:
         return _result(job, plans, finished, resumed=len(plans))
-    done = read_journals(job.folder, job.identity)
+    done = whole_shards(job, plans)
     check_space(job.folder, sum(plan.length for plan in plans if plan.file not in done))
     buffers = size_buffers((step.task for step in job.steps), stream.workers, stream.memory - job.reserved)
     reader = Reader(job.source.folder, stream.direct)
@@ -107,12 +115,15 @@ def run(job: Job, progress: Progress) -> Conversion:
         stream.barrier()
         if stream.rank == 0:
             job.folder.mkdir(parents=True, exist_ok=True)
-            remove_partials(job.folder)
         stream.barrier()
         journal = Journal(job.folder, job.identity, stream.rank)
         try:
+            stream.barrier()  # now every process holds its lock
+            if stream.rank == 0:
+                remove_partials(job.folder)
+            stream.barrier()
             with working(reader, stream.workers, buffers, _one_torch_thread) as crew:
-                _write(job, plans, journal, crew, progress)
+                _write(job, plans, done.keys(), journal, crew, progress)
         finally:
             journal.close()
         stream.barrier()
@@ -125,6 +136,13 @@ def run(job: Job, progress: Progress) -> Conversion:
     finally:
         reader.close()
     return _result(job, plans, [entry for held in entries.values() for entry in held], resumed=len(done))
+
+
+def whole_shards(job: Job, plans: Sequence[ShardPlan]) -> dict[str, list[Entry]]:
+    """What the journals record as finished and still lies there at full length; the rest is done again."""
+    recorded = read_journals(job.folder, job.identity)
+    lengths = {path.name: path.stat().st_size for path in job.folder.glob("*.safetensors")}
+    return {p.file: recorded[p.file] for p in plans if p.file in recorded and lengths.get(p.file) == p.length}
 
 
 def _one_torch_thread() -> None:
@@ -162,15 +180,15 @@ def _scan(job: Job, reader: Reader, progress: Progress) -> None:
         raise InputError(not_finite(bad[0].source, bad[0].transform.count) + more)  # type: ignore[attr-defined]
 
 
-def _write(job: Job, plans: Sequence[ShardPlan], journal: Journal, crew: Any, progress: Progress) -> None:
+def _write(
+    job: Job, plans: Sequence[ShardPlan], done: Set[str], journal: Journal, crew: Workers, progress: Progress
+) -> None:
     """Stream this process' shards; each is synced, named and recorded when its last tensor is there."""
     stream = job.stream
-    mine = {plan.file: plan for k, plan in enumerate(plans) if k % stream.world == stream.rank}
+    mine = {p.file: p for k, p in enumerate(plans) if k % stream.world == stream.rank and p.file not in done}
     home = {name: plan.file for plan in plans for name in plan.begins}
-    todo = [step for step in job.steps if home[step.outs[0].name] in mine.keys() - journal.shards.keys()]
-    left: dict[str, int] = {}
-    for step in todo:
-        left[home[step.outs[0].name]] = left.get(home[step.outs[0].name], 0) + 1
+    todo = [step for step in job.steps if home[step.outs[0].name] in mine]
+    left = Counter(home[step.outs[0].name] for step in todo)
     total, seen, waiting = float(sum(step.task.source.nbytes for step in todo)), 0, 0
     outputs: dict[str, Output] = {}
     entries: dict[str, list[Entry]] = {}
@@ -181,22 +199,22 @@ def _write(job: Job, plans: Sequence[ShardPlan], journal: Journal, crew: Any, pr
             while waiting < OPEN_TASKS * stream.workers and (step := next(feed, None)) is not None:
                 plan = mine[home[step.outs[0].name]]
                 if plan.file not in outputs:
-                    outputs[plan.file] = _open(job.folder, plan, stream.direct)
+                    outputs[plan.file] = open_shard(job.folder, plan, stream.direct)
                 crew.put(step.task, outputs[plan.file], tuple(plan.begins[out.name] for out in step.outs))
                 waiting += 1
             if not waiting:
                 return
-            done = crew.results.get()
-            if done.error is not None:
-                raise done.error
-            seen += done.nbytes
+            said = crew.results.get()
+            if said.error is not None:
+                raise said.error
+            seen += said.nbytes
             progress(job.kind, float(seen), total, "B")
-            if done.hashes is None:
+            if said.hashes is None:
                 continue
             waiting -= 1
-            step = of_task[id(done.task)]
+            step = of_task[id(said.task)]
             file = home[step.outs[0].name]
-            entries.setdefault(file, []).extend(_entries(step, file, done.hashes))
+            entries.setdefault(file, []).extend(_entries(step, file, said.hashes))
             left[file] -= 1
             if not left[file]:
                 outputs[file].finish()
@@ -209,9 +227,8 @@ def _write(job: Job, plans: Sequence[ShardPlan], journal: Journal, crew: Any, pr
             output.discard()
 
 
-def _open(folder: Path, plan: ShardPlan, direct: bool) -> Output:
-    import numpy as np
-
+def open_shard(folder: Path, plan: ShardPlan, direct: bool) -> Output:
+    """A new file under a temporary name, its header written."""
     output = Output(folder / plan.file, folder / f".{plan.file}{PARTIAL}", plan.length, direct)
     output.write(np.frombuffer(plan.header, np.uint8), 0)
     return output
@@ -223,12 +240,10 @@ def _entries(step: Step, file: str, hashes: tuple[str, ...]) -> Iterator[Entry]:
         yield Entry(out.name, out.dtype, out.shape, file, digest, source.name, source.shard, source.dtype, count)
 
 
-def _finalise(job: Job, plans: Sequence[ShardPlan], done: Mapping[str, list[Entry]]) -> None:
+def _finalise(job: Job, plans: list[ShardPlan], done: Mapping[str, list[Entry]]) -> None:
     """Index, config, tokenizer and code files, and last the ledger; then the journals go."""
-    if [plan.file for plan in plans] != [SINGLE]:
-        total = sum(out.nbytes for step in job.steps for out in step.outs)
-        places = {name: plan.file for plan in plans for name in plan.begins}
-        write_json(job.folder / INDEX, {"metadata": {"total_size": total}, "weight_map": dict(sorted(places.items()))})
+    if (index := index_of(plans)) is not None:
+        write_json(job.folder / INDEX, index)
     copy_others(job.source.folder, job.folder)
     if job.config:
         write_json(job.folder / CONFIG, job.config)

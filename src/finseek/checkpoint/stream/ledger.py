@@ -6,6 +6,7 @@ that a crash cut off is ignored. At the end the journals become one ledger, and 
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from collections.abc import Iterable, Mapping
@@ -86,31 +87,35 @@ def _entry(line: dict[str, Any]) -> Entry:
 
 
 class Journal:
-    """What is done so far; one file a process, all of them read at the start.
+    """What this process has finished; locked, so that no second conversion writes into the same folder.
 
     Args:
         folder: of the new checkpoint.
-        job: as in `Ledger`; a journal of another job is refused.
+        job: as in `Ledger`.
         rank: of this process.
 
     Raises:
-        InputError: the folder was begun with other options or another source.
+        InputError: another process is at work in the folder.
     """
 
     def __init__(self, folder: Path, job: Mapping[str, Any], rank: int) -> None:
-        self.path = folder / JOURNALS.replace("*", f"{rank:05d}")
-        self.shards = read_journals(folder, job)
-        torn = self.path.is_file() and not self.path.read_bytes().endswith(b"\n")
-        self.file = self.path.open("ab")
-        if torn:  # the next line must not continue half a line
-            self.file.write(b"\n")
+        path = folder / JOURNALS.replace("*", f"{rank:05d}")
+        self.file = path.open("ab")
+        try:
+            fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self.file.close()
+            raise InputError(f"{folder}: another process is converting into it; wait for it, or stop it") from None
+        except OSError:
+            pass  # a file system without locks
+        if self.file.tell() and not path.read_bytes().endswith(b"\n"):
+            self.file.write(b"\n")  # the next line must not continue the half line of a crash
         if self.file.tell() == 0:
             self._append({"finseek_journal": 1, "job": dict(job)})
 
     def finish(self, shard: str, entries: list[Entry]) -> None:
         """Record a shard that is whole on the disk."""
         self._append({"shard": shard, "entries": [asdict(entry) for entry in entries]})
-        self.shards[shard] = entries
 
     def _append(self, line: dict[str, Any]) -> None:
         self.file.write(json.dumps(line).encode() + b"\n")

@@ -48,6 +48,11 @@ class ShardPlan:
     begins: Mapping[str, int]
     length: int
 
+    @property
+    def start(self) -> int:
+        """Where the tensors begin; they lie without gaps from there to the end."""
+        return len(self.header)
+
 
 def plan_shards(groups: Iterable[tuple[Out, ...]], shard_bytes: int) -> list[ShardPlan]:
     """Fill files of at most `shard_bytes` of tensors (a larger group gets a file of its own), in the order given.
@@ -69,6 +74,15 @@ def plan_shards(groups: Iterable[tuple[Out, ...]], shard_bytes: int) -> list[Sha
     n = len(files)
     names = [SINGLE] if n == 1 else [f"model-{i + 1:05d}-of-{n:05d}.safetensors" for i in range(n)]
     return [_plan(name, held) for name, held in zip(names, files, strict=True)]
+
+
+def index_of(plans: list[ShardPlan]) -> dict[str, Any] | None:
+    """The index of a folder of several files; a single one needs none."""
+    if [plan.file for plan in plans] == [SINGLE]:
+        return None
+    places = {name: plan.file for plan in plans for name in plan.begins}
+    total = sum(plan.length - plan.start for plan in plans)
+    return {"metadata": {"total_size": total}, "weight_map": dict(sorted(places.items()))}
 
 
 def _plan(file: str, tensors: list[Out]) -> ShardPlan:

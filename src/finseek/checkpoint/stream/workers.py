@@ -151,7 +151,7 @@ class Workers:
             n = min(rows, rule.units - top) * rule.unit_in
             raw = self.reader.read(source.shard, source.begin + top * rule.unit_in, n, into)
             for k, piece in enumerate(rule(top, raw, out)):
-                hashes[k].update(piece)
+                hashes[k].update(piece.data)
                 if output is not None:
                     output.write(piece, at[k])
                 at[k] += piece.nbytes
