@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +20,19 @@ FileRecord = dict[str, Any]
 
 def code_hash(packages: Iterable[str]) -> str:
     """SHA-256 over the source files of the named sub-packages, whatever their place on disk."""
+    return hashlib.sha256(b"".join(map(_package_hash, sorted(packages)))).hexdigest()
+
+
+@cache
+def _package_hash(package: str) -> bytes:
+    """Read once a process: the code that runs is the code that was there when it began."""
     root = Path(finseek.__file__).parent
     digest = hashlib.sha256()
-    for package in sorted(packages):
-        for source in sorted((root / package).rglob("*")):
-            if source.suffix in {".py", ".html", ".css", ".js", ".json", ".j2"} and source.is_file():
-                digest.update(source.relative_to(root).as_posix().encode() + b"\0")
-                digest.update(hashlib.sha256(source.read_bytes()).digest())
-    return digest.hexdigest()
+    for source in sorted((root / package).rglob("*")):
+        if source.suffix in {".py", ".html", ".css", ".js", ".json", ".j2"} and source.is_file():
+            digest.update(source.relative_to(root).as_posix().encode() + b"\0")
+            digest.update(hashlib.sha256(source.read_bytes()).digest())
+    return digest.digest()
 
 
 def record_files(root: Path, outputs: Iterable[str]) -> dict[str, FileRecord]:

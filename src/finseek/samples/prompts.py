@@ -144,16 +144,14 @@ def build_answer(thesis: Thesis, options: PromptOptions) -> tuple[str, list[int]
 
 def tagged(parts: Sequence[tuple[str, str]]) -> tuple[str, list[int] | None]:
     """Parts as ``<tag>body</tag>`` lines, and the span of the action's body and closing tag."""
-    pieces: list[str] = []
-    length, span = 0, None
+    text, span = "", None
     for tag, body in parts:
-        opening, closing = f"\n<{tag}>" if pieces else f"<{tag}>", f"</{tag}>"
-        pieces += opening, body, closing
-        start = length + len(opening)
-        length = start + len(body) + len(closing)
+        text += f"\n<{tag}>" if text else f"<{tag}>"
+        start = len(text)
+        text += f"{body}</{tag}>"
         if tag == "action":
-            span = [start, length]
-    return "".join(pieces), span
+            span = [start, len(text)]
+    return text, span
 
 
 def shortened(text: str, limit: int | None) -> str:

@@ -114,9 +114,9 @@ class Cleaner:
         fields = raw.fields
         ticker = self._ticker(fields.get("ticker"))
         as_of_date = self._date(fields.get("as_of_date"))
-        output, instruction, input_ = (
-            (self._text(name, raw) or None if name in fields else None) for name in ("output", "instruction", "input")
-        )
+        output = self._text("output", raw) or None
+        instruction = self._text("instruction", raw) or None
+        input_ = self._text("input", raw) or None
         action = self._action(fields.get("action"), output)
         reasoning = self._text("reasoning", raw, required=output is None)
         support = self._text("support", raw, required=output is None)
@@ -180,17 +180,17 @@ class Cleaner:
         return action
 
     def _text(self, name: str, raw: Raw, *, required: bool = False) -> str:
-        text = raw.fields.get(name)
-        plain = text.strip() if text else ""
-        length = len(plain)
-        if required and length < self.options.min_text_chars and name in self.options.required:
+        plain = raw.fields.get(name, "").strip()
+        if required and len(plain) < self.options.min_text_chars and name in self.options.required:
             if not plain:
                 raise Refused(f"missing_{name}", f"no {name}: add it, or take it out of theses.required")
             limit = self.options.min_text_chars
-            raise Refused("text_too_short", f"{name} has {length} characters, theses.min_text_chars is {limit}")
-        if length > self.options.max_text_chars:
+            raise Refused("text_too_short", f"{name} has {len(plain)} characters, theses.min_text_chars is {limit}")
+        if not plain:
+            return plain
+        if len(plain) > self.options.max_text_chars:
             limit = self.options.max_text_chars
-            raise Refused("text_too_long", f"{name} has {length} characters, theses.max_text_chars is {limit}")
+            raise Refused("text_too_long", f"{name} has {len(plain)} characters, theses.max_text_chars is {limit}")
         self._check_characters(name, plain, raw.is_xml)
         if "<" in plain and name in ANSWER_TAGS and (tag := _ANSWER_TAG.search(plain)):
             raise Refused("tag_in_text", f"{name} holds {shown(tag[0])}, a tag of the answer: remove it")
