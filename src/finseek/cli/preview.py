@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-COLOURS = {0: "", 1: "bold green", 2: "cyan"}
+if TYPE_CHECKING:
+    from finseek.pipeline import RunResult
+
+STYLES = {0: "", 1: "bold green", 2: "cyan"}
 
 
-def show_samples(samples: Path, number: int, ticker: str | None) -> None:
+def show_samples(result: RunResult, number: int, ticker: str | None) -> None:
     """Print the first samples of the training file with the role of each token.
 
     Raises:
-        InputError: if there is no sample of that ticker.
+        InputError: there is no sample of that ticker, or one does not fit ``train.seq_length``.
     """
     from itertools import islice
 
@@ -20,19 +23,18 @@ def show_samples(samples: Path, number: int, ticker: str | None) -> None:
 
     from finseek.core.errors import InputError
     from finseek.samples import Encoder, iterate_samples
+    from finseek.samples.preview import preview
 
-    encoder = Encoder(samples / "tokenizer")
-    wanted = (s for s in iterate_samples(samples / "training.jsonl") if ticker in (None, s.metadata["ticker"]))
-    console = Console()
-    shown = 0
-    for sample in islice(wanted, number):
-        encoded = encoder.encode(sample)
-        text = Text()
-        for token, role in zip(encoded.input_ids.tolist(), encoded.role.tolist(), strict=True):
-            text.append(encoder.decode([token]), COLOURS[role])
-        console.rule(f"{sample.metadata['ticker']} as of {sample.metadata['as_of_date']}, {len(text)} characters")
-        console.print(text)
-        shown += 1
-    console.rule("plain: read; green: the action; cyan: the rest of the answer, learned too")
-    if not shown:
+    folder, seq_length = result.paths.samples, result.config.train.seq_length
+    encoder = Encoder(folder / "tokenizer", result.config.prompt.template)
+    wanted = (s for s in iterate_samples(folder / "training.jsonl") if ticker in (None, s.metadata["ticker"]))
+    samples = list(islice(wanted, number))
+    if not samples:
         raise InputError(f"no training sample of ticker {ticker}: see theses/summary.json for the tickers")
+    console = Console()
+    for sample in samples:
+        seen = preview(sample, encoder, seq_length)
+        cut = f", the answer cut at train.seq_length {seq_length}" if seen.truncated else ""
+        console.rule(f"{sample.metadata['ticker']} as of {sample.metadata['as_of_date']}, {seen.tokens} tokens{cut}")
+        console.print(Text.assemble(*((text, STYLES[role]) for role, text in seen.runs)))
+    console.rule("plain: read; green: the action; cyan: the rest of the answer, learned too")

@@ -92,4 +92,4 @@ def preview(
     from finseek.cli.run import execute
 
     result = execute(context, config, last="samples", assignments=assignments)
-    show_samples(result.paths.samples, number, ticker)
+    show_samples(result, number, ticker.upper() if ticker else None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date
 from itertools import chain
@@ -75,18 +76,28 @@ def write_theses(
         the summary: found = kept + rejected, and the counts by reason, action and ticker.
 
     Raises:
-        InputError: the source does not exist, is an empty folder, or holds not one thesis that could be kept.
+        InputError: the source does not exist, is an empty folder, or holds not one thesis that could be kept; then
+            the rejects are written all the same, for they say why.
     """
     cleaner = Cleaner(options)
-    with atomic_file(kept) as kept_partial, atomic_file(rejects) as rejects_partial:
-        records = _stream(source, cleaner, progress)
-        tally = _write(records, kept_partial, rejects_partial, options.teacher_cutoff)
-        if cleaner.conflicting:
-            tally = _settle(cleaner, kept_partial, rejects_partial, options.teacher_cutoff)
-        if not tally.kept:
-            reasons = ", ".join(f"{count} {reason}" for reason, count in tally.rejected.most_common(4))
-            raise InputError(f"theses.source {source} holds no thesis that can be kept (rejected: {reasons})")
+    with atomic_file(rejects) as rejects_partial, suppress(_NothingKept):
+        with atomic_file(kept) as kept_partial:
+            records = _stream(source, cleaner, progress)
+            tally = _write(records, kept_partial, rejects_partial, options.teacher_cutoff)
+            if cleaner.conflicting:
+                tally = _settle(cleaner, kept_partial, rejects_partial, options.teacher_cutoff)
+            if not tally.kept:
+                raise _NothingKept
+    if not tally.kept:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in tally.rejected.most_common(4))
+        raise InputError(
+            f"theses.source {source} holds no thesis that can be kept (rejected: {reasons}): {rejects} names each one"
+        )
     return _summary(tally, options)
+
+
+class _NothingKept(Exception):
+    """There is no file of theses to leave behind."""
 
 
 def _stream(source: Path, cleaner: Cleaner, progress: Progress) -> Iterator[Thesis | Reject]:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import re
 from collections import Counter
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import pytest
 from finseek.core.errors import InputError
 from finseek.samples import Encoder, Sample, write_samples
 from finseek.samples.mix import mix_files
-from finseek.samples.preview import coloured, preview
+from finseek.samples.preview import preview
 from finseek.samples.token_cache import encode_file
 
 
@@ -85,16 +84,21 @@ def test_no_samples(tokenizer: Path, tmp_path: Path) -> None:
     assert len(encode_file(tmp_path / "s.jsonl", tokenizer, "deepseek", 10, None)) == 0
 
 
-def test_preview_shows_the_mask(samples: list[Sample], tokenizer: Path) -> None:
-    encoder = Encoder(tokenizer)
+@pytest.mark.parametrize("template", ["deepseek", "simple"])
+def test_preview_shows_the_mask(samples: list[Sample], tokenizer: Path, template: str) -> None:
+    encoder = Encoder(tokenizer, template)
     sample = samples[3]
-    runs = preview(sample, encoder)
-    assert [kind for kind, _ in runs] == [0, 2, 1, 2]
+    runs, tokens, truncated = preview(sample, encoder)
+    assert [kind for kind, _ in runs][:4] == [0, 2, 1, 2]
     assert "".join(text for kind, text in runs if kind) == sample.output + encoder.template.end
-    shown = coloured(runs)
-    assert f"\x1b[1;33m{sample.metadata['action']}</action>\x1b[0m" in shown
-    assert re.sub(r"\x1b\[[\d;]*m", "", shown) == "".join(text for _, text in runs)
+    assert (1, f"{sample.metadata['action']}</action>") in runs
+    assert "".join(text for _, text in runs) == encoder.decode(encoder.encode(sample).input_ids)
+    assert not truncated
+    short = preview(sample, encoder, tokens - 5)
+    assert (short.tokens, short.truncated) == (tokens - 5, True)
 
 
-def test_preview_does_not_obey_a_text() -> None:
-    assert coloured([(0, "a\x1b[31mb\u202e")]) == "\x1b[2ma\\x1b[31mb\\x202e\x1b[0m"
+def test_preview_does_not_obey_a_text(tokenizer: Path) -> None:
+    sample = Sample("a\x1b[31mb\u202e – é", "<action>BUY</action>", {})
+    (_, text), *_ = preview(sample, Encoder(tokenizer)).runs
+    assert "a\\x1b[31mb\\u202e – é" in text

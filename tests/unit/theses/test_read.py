@@ -158,11 +158,22 @@ def test_a_source_that_is_not_there(tmp_path: Path) -> None:
         read_theses(tmp_path)
 
 
-def test_nothing_kept_leaves_nothing_behind(tmp_path: Path) -> None:
-    (tmp_path / "a.xml").write_text("<stock-theses>")
-    with pytest.raises(InputError, match="1 malformed_xml"):
+def test_nothing_kept_leaves_the_rejects(tmp_path: Path) -> None:
+    content = thesis("2024-01-05", "error") + thesis("2024-01-08") + thesis("2024-01-08", "sell")
+    (tmp_path / "a.xml").write_text(f'<stock-theses ticker="T">{content}</stock-theses>')
+    with pytest.raises(InputError, match=r"2 conflicting_duplicate, 1 action_is_error.*rejects\.jsonl names each"):
         parse_theses(tmp_path / "a.xml", tmp_path / "out")
-    assert list((tmp_path / "out").iterdir()) == []
+    (left,) = (tmp_path / "out").iterdir()
+    assert left.name == "rejects.jsonl"
+    assert sorted(json.loads(line)["index"] for line in left.read_text().splitlines()) == [0, 1, 2]
+
+
+def test_a_run_that_fails_halfway_leaves_what_was_there(folder: Path, tmp_path: Path) -> None:
+    parse_theses(folder, tmp_path / "out")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    with pytest.raises(InputError, match="does not exist"):
+        parse_theses(tmp_path / "nothing", tmp_path / "out")
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
 
 
 def test_records_that_are_none(tmp_path: Path) -> None:
