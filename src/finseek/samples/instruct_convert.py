@@ -241,10 +241,13 @@ def _hub_rows(name: str) -> Iterator[tuple[str, int, Row | str]]:
         raise MissingPart("datasets", "trl", "reading instruction data from the hub") from None
     try:
         rows = load_dataset(name, split="train", streaming=True)
-    except Exception as error:  # the hub client raises what its transports raise
-        raise InputError(f"{HUB}{name} cannot be loaded ({error}): check the name and the network") from error
-    for number, row in enumerate(rows, 1):
-        yield name, number, dict(row)
+        for number, row in enumerate(rows, 1):
+            yield name, number, dict(row)
+    except Exception as error:  # the hub client raises what its transports and file formats raise
+        what = " ".join(str(error).split())
+        raise InputError(
+            f"{HUB}{name} cannot be read ({what}): check the name, its split train, and the network"
+        ) from error
 
 
 READERS: dict[str, Callable[[Path], Iterator[tuple[int, Row | str]]]] = {
