@@ -27,7 +27,7 @@ def show_samples(result: RunResult, number: int, ticker: str | None) -> None:
 
     folder, seq_length = result.paths.samples, result.config.train.seq_length
     encoder = Encoder(folder / "tokenizer", result.config.prompt.template)
-    wanted = (s for s in iterate_samples(folder / "training.jsonl") if ticker in (None, s.metadata["ticker"]))
+    wanted = (s for s in iterate_samples(folder / "training.jsonl") if ticker in (None, s.metadata.get("ticker")))
     samples = list(islice(wanted, number))
     if not samples:
         raise InputError(f"no training sample of ticker {ticker}: see theses/summary.json for the tickers")
@@ -35,6 +35,8 @@ def show_samples(result: RunResult, number: int, ticker: str | None) -> None:
     for sample in samples:
         seen = preview(sample, encoder, seq_length)
         cut = f", the answer cut at train.seq_length {seq_length}" if seen.truncated else ""
-        console.rule(f"{sample.metadata['ticker']} as of {sample.metadata['as_of_date']}, {seen.tokens} tokens{cut}")
+        of = sample.metadata
+        name = f"{of['ticker']} as of {of['as_of_date']}" if of else "an instruction"
+        console.rule(f"{name}, {seen.tokens} tokens{cut}")
         console.print(Text.assemble(*((text, STYLES[role]) for role, text in seen.runs)))
     console.rule("plain: read; green: the action; cyan: the rest of the answer, learned too")

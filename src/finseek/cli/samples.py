@@ -1,4 +1,4 @@
-"""``finseek samples export`` and ``finseek instruct convert``."""
+"""``finseek samples export|mix`` and ``finseek instruct convert``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands to the application."""
     samples = typer.Typer(help="Samples in the formats of other tools.", no_args_is_help=True)
     samples.command("export")(export)
-    samples.callback()(lambda: None)
+    samples.command("mix")(mix)
     app.add_typer(samples, name="samples")
     instruct = typer.Typer(help="Instruction data.", no_args_is_help=True)
     instruct.command("convert")(convert)
@@ -41,6 +41,40 @@ def export(
         print_json(counts)
     else:
         print_table(f"Samples in {out}", ("split", "samples"), list(counts.items()))
+
+
+def mix(
+    out: Annotated[Path, typer.Argument(help="The mixed JSON-lines file.")],
+    parts: Annotated[list[str], typer.Argument(metavar="FILE=SHARE...", help="JSON-lines files with their shares.")],
+    seed: Annotated[int, typer.Option(help="Of the choice and of the order.", min=0)] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Mix files of samples in given proportions; the scarcest part decides how many there are in all.
+
+    Example: finseek samples mix mixed.jsonl runs/study/samples/training.jsonl=0.7 instruct/training.jsonl=0.3
+    """
+    from finseek.cli.terminal import print_json, print_table
+    from finseek.core.errors import InputError
+    from finseek.samples.mix import mix_files
+
+    shares: dict[Path, float] = {}
+    for part in parts:
+        name, _, share = part.rpartition("=")
+        try:
+            number = float(share)
+        except ValueError:
+            number = 0.0
+        if not name or not 0 < number < float("inf"):
+            raise InputError(f"{part} is no FILE=SHARE with a share above zero: write for example a.jsonl=0.7")
+        if Path(name) in shares:
+            raise InputError(f"{name} is named twice: give it one share")
+        shares[Path(name)] = number
+    counts = mix_files(shares, out, seed=seed)
+    if as_json:
+        print_json(counts)
+        return
+    rows = [(file, count["lines"], count["taken"]) for file, count in counts.items()]
+    print_table(f"Samples in {out}", ("file", "lines", "taken"), rows)
 
 
 def convert(

@@ -50,6 +50,10 @@ class PromptSection(PromptOptions):
     nemo_dataset_dir: Path | None = Field(None, description="also copy the samples to this folder as NeMo JSONL")
     hf_dataset_dir: Path | None = Field(None, description="also write a Hugging Face dataset to this folder")
     max_samples: int | None = Field(None, ge=1, description="at most so many samples of each split, spread evenly")
+    mix_with: Path | None = Field(
+        None, description="instruction samples (input, output) to mix into the training split"
+    )
+    mix_share: float = Field(0.2, gt=0, lt=1, description="share of them among the training samples")
 
 
 class Config(Options):

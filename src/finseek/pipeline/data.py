@@ -64,7 +64,7 @@ def build_the_samples(context: StageContext) -> dict[str, Any]:
     from finseek.samples import train_split_tokenizer, write_sample_files
     from finseek.samples.export import export_samples
 
-    prompt, paths = context.config.prompt, context.paths
+    prompt, paths, seed = context.config.prompt, context.paths, context.config.run.seed
     prices = run_prices(context)
     market = snapshots(prices, prompt.snapshot) if prices else None
     counts: dict[str, Any] = dict(
@@ -72,6 +72,8 @@ def build_the_samples(context: StageContext) -> dict[str, Any]:
     )
     if prompt.max_samples:
         counts = {split: keep_evenly(samples_of(paths, split), prompt.max_samples) for split in counts}
+    if prompt.mix_with:
+        counts["mixed_in"] = mix_in(prompt.mix_with, samples_of(paths, "train"), prompt.mix_share, seed)
     if prompt.tokenizer:
         copy_tokenizer(Path(prompt.tokenizer), paths.samples / "tokenizer")
     else:
@@ -82,6 +84,32 @@ def build_the_samples(context: StageContext) -> dict[str, Any]:
         if folder:
             export_samples(paths.samples, folder, form)
     return counts
+
+
+def mix_in(instructions: Path, training: Path, share: float, seed: int) -> int:
+    """Shuffle instruction samples among the training samples, of which none is lost; return how many came in.
+
+    Raises:
+        InputError: a line is no sample, or there are too few for the share.
+    """
+    from finseek.samples import iterate_samples
+    from finseek.samples.mix import mix_files
+
+    try:
+        there = sum(1 for _ in iterate_samples(instructions))
+    except ArtifactError as error:
+        raise InputError(
+            f"prompt.mix_with: {error}; make it with finseek instruct convert --set instruct.format=samples"
+        ) from error
+    theses = sum(1 for _ in iterate_samples(training))
+    wanted = int(theses * share / (1 - share))
+    if there < wanted:
+        raise InputError(
+            f"prompt.mix_with {instructions} holds {there} samples, prompt.mix_share {share} beside {theses} theses "
+            f"takes {wanted}: lower the share"
+        )
+    counts = mix_files({training: 1 - share, instructions: share}, training, seed=seed)
+    return counts[str(instructions)]["taken"]
 
 
 def keep_evenly(path: Path, count: int) -> int:

@@ -102,10 +102,11 @@ def _model_source(config: Config) -> dict[str, Path]:
     return {"model.path": config.model.path} if config.model and config.model.path else {}
 
 
-def _tokenizer_source(config: Config) -> dict[str, Path]:
-    if not config.prompt.tokenizer:
-        return {}
-    return {"prompt.tokenizer": Path(config.prompt.tokenizer) / "tokenizer.json"}
+def _sample_sources(config: Config) -> dict[str, Path]:
+    named = {"prompt.mix_with": config.prompt.mix_with} if config.prompt.mix_with else {}
+    if config.prompt.tokenizer:
+        named["prompt.tokenizer"] = Path(config.prompt.tokenizer) / "tokenizer.json"
+    return named
 
 
 def _thesis_copies(config: Config) -> list[Path]:
@@ -208,7 +209,7 @@ STAGES: tuple[Stage, ...] = (
         needs=("theses", "prices", "split"),
         code=DATA_CODE,
         outputs=("samples/training.jsonl", "samples/validation.jsonl", "samples/test.jsonl", "samples/tokenizer"),
-        sources=_tokenizer_source,
+        sources=_sample_sources,
         copies=_sample_copies,
     ),
     Stage(

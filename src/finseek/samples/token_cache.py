@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from finseek.core.artifacts import atomic_file, sha256_file, sha256_json
 from finseek.core.progress import Progress, silent
 from finseek.samples.encode import Encoded, Encoder
-from finseek.samples.records import iterate_samples
+from finseek.samples.records import Sample, iterate_samples
 
 VERSION = 1
 
@@ -65,7 +66,7 @@ def encode_file(
         truncate: as for :meth:`Encoder.encode`.
         progress: told now and then.
     """
-    files = [tokenizer / "tokenizer.json", tokenizer / "tokenizer_config.json"]
+    files = [tokenizer / name for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")]
     key = sha256_json(
         {
             "version": VERSION,
@@ -80,19 +81,28 @@ def encode_file(
     if kept is not None and kept.is_file():
         with np.load(kept) as arrays:
             return Tokens(arrays["input_ids"], arrays["role"], arrays["starts"], arrays["truncated"])
-    tokens = _encode(samples, Encoder(tokenizer, template), max_length, truncate, progress)
+    encoder = Encoder(tokenizer, template)
+    tokens = encode_all(iterate_samples(samples), encoder, max_length, truncate=truncate, progress=progress)
     if kept is not None:
         with atomic_file(kept) as partial, partial.open("wb") as out:
             np.savez(out, **_arrays(tokens))
     return tokens
 
 
-def _encode(samples: Path, encoder: Encoder, max_length: int | None, truncate: bool, progress: Progress) -> Tokens:
+def encode_all(
+    samples: Iterable[Sample],
+    encoder: Encoder,
+    max_length: int | None = None,
+    *,
+    truncate: bool = False,
+    progress: Progress = silent,
+) -> Tokens:
+    """Encode samples end to end, each as :meth:`Encoder.encode` does."""
     encoded = []
-    for done, sample in enumerate(iterate_samples(samples), 1):
+    for done, sample in enumerate(samples, 1):
         encoded.append(encoder.encode(sample, max_length, truncate=truncate))
         if done % 1000 == 0:
-            progress("tokens", done, None, "samples")
+            progress("encode", done, None, "samples")
     starts = np.zeros(len(encoded) + 1, dtype=np.int64)
     np.cumsum([len(one.input_ids) for one in encoded], out=starts[1:])
     return Tokens(

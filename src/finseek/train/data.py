@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,8 @@ from numpy.typing import NDArray
 from finseek.core.errors import InputError
 from finseek.core.progress import Progress, silent
 from finseek.samples import Encoder, Sample
+from finseek.samples.token_cache import Tokens, encode_all, encode_file
+from finseek.train.job import TrainJob
 from finseek.train.options import LossWeights
 
 ACTION = 1
@@ -93,19 +96,23 @@ def encode_samples(
     Raises:
         InputError: if there is no sample, or one whose prompt and action do not fit ``seq_length``.
     """
-    if not samples:
+    return _token_set(encode_all(samples, encoder, seq_length, truncate=True, progress=progress))
+
+
+def encode_samples_of(job: TrainJob, file: Path, progress: Progress = silent) -> TokenSet:
+    """The samples of one file of a job; tokens that an earlier run of any settings made are read from ``cache/``.
+
+    Raises:
+        InputError: as :func:`encode_samples`.
+    """
+    length, cache = job.options.seq_length, job.output.parent / "cache"
+    return _token_set(encode_file(file, job.tokenizer, job.template, length, cache, truncate=True, progress=progress))
+
+
+def _token_set(tokens: Tokens) -> TokenSet:
+    if not len(tokens):
         raise InputError("there are no samples to encode: look at the split certificate for what was dropped")
-    tokens, roles = [], []
-    truncated = 0
-    for number, sample in enumerate(samples):
-        encoded = encoder.encode(sample, seq_length, truncate=True)
-        truncated += encoded.truncated
-        tokens.append(encoded.input_ids)
-        roles.append(encoded.role)
-        if number % 1000 == 0:
-            progress("encode", number, len(samples), "samples")
-    starts = np.concatenate([[0], np.cumsum([len(ids) for ids in tokens])]).astype(np.int64)
-    return TokenSet(np.concatenate(tokens), np.concatenate(roles), starts, truncated)
+    return TokenSet(tokens.input_ids, tokens.role, tokens.starts, int(tokens.truncated.sum()))
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -73,7 +74,10 @@ def test_whatever_decides_the_tokens_changes_the_key(samples: list[Sample], toke
     encode_file(tmp_path / "s.jsonl", tokenizer, "deepseek", None, cache)
     encode_file(tmp_path / "s.jsonl", tokenizer, "simple", 4096, cache)
     encode_file(tmp_path / "t.jsonl", tokenizer, "deepseek", 4096, cache)
-    assert len(list(cache.iterdir())) == 5
+    changed = Path(shutil.copytree(tokenizer, tmp_path / "changed"))
+    (changed / "chat_template.jinja").write_text("{{ messages[0]['content'] }}")
+    encode_file(tmp_path / "t.jsonl", changed, "deepseek", 4096, cache)
+    assert len(list(cache.iterdir())) == 6
     short = encode_file(tmp_path / "s.jsonl", tokenizer, "deepseek", 60, cache, truncate=True)
     assert short.truncated.all()
     assert set(np.diff(short.starts)) == {60}

@@ -27,7 +27,7 @@ from finseek.core.errors import ConfigError, FinseekError
 from finseek.core.progress import Progress, silent
 from finseek.samples import Encoder, load_samples
 from finseek.train.check import check_job
-from finseek.train.data import BatchPlan, TokenSet, encode_samples, micro_batches
+from finseek.train.data import BatchPlan, TokenSet, encode_samples_of, micro_batches
 from finseek.train.engines.module import LanguageModule, StepBatch, first_model, tensors
 from finseek.train.job import TrainJob, TrainResult
 from finseek.train.preemption import Preemption
@@ -75,8 +75,8 @@ class _Run:
         self.job, self.options, self.progress = job, job.options, progress
         encoder = Encoder(job.tokenizer, job.template)
         samples = load_samples(job.training)
-        self.training = encode_samples(samples, encoder, job.options.seq_length, progress)
-        self.validation = encode_samples(load_samples(job.validation), encoder, job.options.seq_length)
+        self.training = encode_samples_of(job, job.training, progress)
+        self.validation = encode_samples_of(job, job.validation)
         self.plan = BatchPlan(self.training.lengths, job.options.global_batch_size, job.seed)
         self.total = job.options.max_steps or job.options.epochs * self.plan.steps_per_epoch
         self.validate_every = job.options.val_check_interval or self.plan.steps_per_epoch
