@@ -34,8 +34,11 @@ def export(
     Example: finseek samples export runs/study nemo-data --format nemo
     """
     from finseek.cli.terminal import print_json, print_table
+    from finseek.core.errors import InputError
     from finseek.samples.export import export_samples
 
+    if not (run / "samples").is_dir():
+        raise InputError(f"{run} is no run folder with samples: make them with finseek run CONFIG --until samples")
     counts = export_samples(run / "samples", out, form, metadata=metadata)
     if as_json:
         print_json(counts)

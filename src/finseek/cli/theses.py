@@ -1,4 +1,4 @@
-"""``finseek theses parse|split|preview``."""
+"""``finseek theses parse|split|folds|preview``."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ def register(app: typer.Typer) -> None:
     group = typer.Typer(help="Read, split and look at theses.", no_args_is_help=True)
     group.command("parse")(parse)
     group.command("split")(split)
+    group.command("folds")(folds)
     group.command("preview")(preview)
     app.add_typer(group, name="theses")
 
@@ -75,6 +76,44 @@ def split(
         return
     counts = result.outcomes[-1].counts
     print_table(f"Splits in {result.paths.split}", ("", "theses"), list(counts.items()))
+
+
+def folds(
+    context: typer.Context,
+    config: ConfigArgument,
+    out: Annotated[Path, typer.Argument(help="New folder, with a folder a fold.")],
+    assignments: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Walk-forward or combinatorial purged folds of the theses of a config; --set takes folds.KEY=VALUE, too.
+
+    Example: finseek theses folds config.yaml folds --set folds.scheme=combinatorial --set folds.n_folds=6
+    """
+    from finseek.cli.run import execute
+    from finseek.cli.terminal import print_json, print_table
+    from finseek.core.errors import InputError
+    from finseek.market import PricesOptions, load_prices
+    from finseek.pipeline.config import validate_part
+    from finseek.theses import FoldOptions, write_folds
+
+    own = [text for text in assignments or () if text.startswith("folds.")]
+    options = validate_part("folds", FoldOptions, own)
+    result = execute(context, config, last="prices", assignments=[t for t in assignments or () if t not in own])
+    if result.outcomes[-1].status == "left out":
+        raise InputError(f"folds count sessions and {config} names no prices to take them from: set prices.source")
+    prices = load_prices(
+        result.paths.prices / "prices.parquet", PricesOptions(benchmark=result.config.prices.benchmark)
+    )
+    certificates = write_folds(result.paths.theses / "all.jsonl", out, prices.sessions, options)
+    if as_json:
+        print_json(certificates)
+        return
+    rows = [
+        (c["fold"], ", ".join("–".join(block) for block in c["test_blocks"]), *c["kept"].values(),
+         sum(c["dropped"].values()))
+        for c in certificates
+    ]  # fmt: skip
+    print_table(f"Folds in {out}", ("fold", "tested", "train", "test", "dropped"), rows)
 
 
 def preview(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -54,6 +55,24 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             partial.rename(path)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def refuse_foreign(folder: Path, known: str) -> None:
+    """Refuse to replace a folder that holds anything but what the same command wrote there before.
+
+    Args:
+        folder: that would be replaced, or is not there.
+        known: pattern of the names that may go.
+
+    Raises:
+        InputError: with the first other name.
+    """
+    if folder.is_file() or not folder.name:
+        raise InputError(f"{folder} is no folder that can be made anew: name a new one")
+    others = (path.name for path in folder.iterdir()) if folder.is_dir() else iter(())
+    strange = min((name for name in others if not re.fullmatch(known, name)), default=None)
+    if strange is not None:
+        raise InputError(f"{folder} holds {strange}, which would be lost: name a new or empty folder")
 
 
 def remove_partials(folder: Path) -> None:

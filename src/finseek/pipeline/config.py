@@ -229,7 +229,7 @@ def _explain(error: ValidationError, root: type[BaseModel] = Config, prefix: str
     """The first problem on one line: key, value, rule, nearest valid key."""
     problems = error.errors(include_url=False)
     first = problems[0]
-    key = prefix + ".".join(str(step) for step in first["loc"])
+    key = (prefix + ".".join(str(step) for step in first["loc"])).removesuffix(".")
     more = f" ({len(problems) - 1} more problems in the config)" if len(problems) > 1 else ""
     if first["type"] == "extra_forbidden":
         valid = list(valid_keys(first["loc"][:-1], root))

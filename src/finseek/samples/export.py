@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from finseek.core.artifacts import atomic_folder, write_lines
+from finseek.core.artifacts import atomic_folder, refuse_foreign, write_lines
 from finseek.core.errors import InputError, MissingPart
 from finseek.samples.files import FILES
 from finseek.samples.records import Sample, iterate_samples
@@ -33,6 +33,7 @@ def sharegpt_line(sample: Sample) -> dict[str, Any]:
 
 LINES: dict[str, Line] = {"nemo": nemo_line, "chat": chat_line, "sharegpt": sharegpt_line}
 FORMATS = (*LINES, "parquet", "huggingface")
+EXPORTED = r"(train|training|validation|test)(\.jsonl|\.parquet)?|dataset_dict\.json"
 
 
 def export_samples(samples: Path, folder: Path, format: str, *, metadata: bool = True) -> dict[str, int]:
@@ -52,11 +53,12 @@ def export_samples(samples: Path, folder: Path, format: str, *, metadata: bool =
         the number of samples by split.
 
     Raises:
-        InputError: an unknown format.
+        InputError: an unknown format, or a folder that holds something else.
         MissingPart: ``huggingface`` without the datasets library.
     """
     if format not in FORMATS:
         raise InputError(f"format {format!r} is none of {', '.join(FORMATS)}: choose one")
+    refuse_foreign(folder, EXPORTED)
     with atomic_folder(folder) as partial:
         if format in LINES:
             return {

@@ -18,7 +18,7 @@ from typing import Any, Literal, Self
 import orjson
 from pydantic import Field, model_validator
 
-from finseek.core.artifacts import atomic_folder, write_json
+from finseek.core.artifacts import atomic_folder, refuse_foreign, write_json
 from finseek.core.errors import InputError, MissingPart
 from finseek.core.options import Options
 from finseek.core.progress import Progress, silent
@@ -96,6 +96,9 @@ def convert_instructions(
     found = 0
     render: Renderer | None = None
     known: tuple[str, ...] = ()
+    if Path(source).resolve().is_relative_to(folder.resolve()):
+        raise InputError(f"{source} lies inside {folder}, which the result would replace: name another folder")
+    refuse_foreign(folder, r"(training|validation|test|rejects)\.jsonl|summary\.json")
     with atomic_folder(folder) as partial:
         turns_file = partial / "turns"
         with turns_file.open("wb", 1 << 20) as turns, (partial / "rejects.jsonl").open("wb") as rejects:

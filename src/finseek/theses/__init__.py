@@ -6,7 +6,7 @@ from finseek.theses.options import FoldOptions, SplitOptions, ThesesOptions
 from finseek.theses.read import parse_theses, read_theses, write_theses
 from finseek.theses.records import Reject, Thesis, iterate_theses, load_theses, thesis_uid, write_records
 from finseek.theses.split import Split, split_by_time
-from finseek.theses.split_files import iterate_split, load_split, write_split
+from finseek.theses.split_files import iterate_split, load_split, write_folds, write_split
 
 __all__ = [
     "Fold",
@@ -26,6 +26,7 @@ __all__ = [
     "read_theses",
     "split_by_time",
     "thesis_uid",
+    "write_folds",
     "write_records",
     "write_split",
     "write_theses",

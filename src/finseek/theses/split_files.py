@@ -1,4 +1,4 @@
-"""Splits as files: one Parquet file a split, the certificate, and what was dropped."""
+"""Splits and folds as files: one Parquet file a part, the certificate, and what was dropped."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from finseek.core.actions import Action
-from finseek.core.artifacts import atomic_file, write_json, write_lines
+from finseek.core.artifacts import atomic_file, atomic_folder, refuse_foreign, write_json, write_lines
 from finseek.core.errors import ArtifactError
 from finseek.core.sessions import Sessions
-from finseek.theses.options import SplitOptions
+from finseek.theses.folds import make_folds
+from finseek.theses.options import FoldOptions, SplitOptions
 from finseek.theses.records import Thesis, load_theses
 from finseek.theses.split import SPLITS, split_by_time
 
@@ -67,6 +68,27 @@ def write_split(theses: Path, folder: Path, sessions: Sessions | None, options: 
     write_lines(folder / "dropped.jsonl", dropped)
     write_json(folder / "certificate.json", split.certificate)
     return split.certificate
+
+
+def write_folds(theses: Path, folder: Path, sessions: Sessions, options: FoldOptions) -> list[dict[str, Any]]:
+    """Write ``fold-01/train.parquet``, ``test.parquet``, ``certificate.json`` and so on into a new folder.
+
+    Returns:
+        the certificates.
+
+    Raises:
+        InputError: as :func:`finseek.theses.folds.make_folds`.
+        ArtifactError: ``theses`` is missing or holds something else.
+    """
+    refuse_foreign(folder, r"fold-\d+")
+    folds = make_folds(load_theses(theses), sessions, options)
+    with atomic_folder(folder) as partial:
+        for number, fold in enumerate(folds, 1):
+            place = partial / f"fold-{number:02d}"
+            write_theses_table(place / "train.parquet", fold.train)
+            write_theses_table(place / "test.parquet", fold.test)
+            write_json(place / "certificate.json", {"options": options.model_dump(mode="json"), **fold.certificate})
+    return [fold.certificate for fold in folds]
 
 
 def write_theses_table(path: Path, theses: Iterable[Any]) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from finseek.core import artifacts
+from finseek.core.errors import InputError
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -53,3 +54,17 @@ def test_absence_is_null_never_nan(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
         artifacts.write_json(tmp_path / "x.json", {"a": float("nan")})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_with_something_else_in_it_is_not_replaced(tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    artifacts.refuse_foreign(folder, r"\w+\.jsonl")
+    folder.mkdir()
+    (folder / "train.jsonl").write_text("")
+    artifacts.refuse_foreign(folder, r"\w+\.jsonl")
+    (folder / "thesis.docx").write_text("years of work")
+    with pytest.raises(InputError, match=r"out holds thesis\.docx, which would be lost"):
+        artifacts.refuse_foreign(folder, r"\w+\.jsonl")
+    for path in (folder / "thesis.docx", Path()):
+        with pytest.raises(InputError, match="name a new one"):
+            artifacts.refuse_foreign(path, ".*")

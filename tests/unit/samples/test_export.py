@@ -8,7 +8,7 @@ import pytest
 
 from finseek.core.errors import InputError
 from finseek.samples import Sample, load_samples, write_samples
-from finseek.samples.export import export_samples
+from finseek.samples.export import FORMATS, export_samples
 
 COUNTS = {"train": 3, "validation": 2, "test": 1}
 FILES = {"train": "training", "validation": "validation", "test": "test"}
@@ -73,3 +73,13 @@ def test_an_empty_split_and_an_unknown_format(folder: Path, tmp_path: Path) -> N
     with pytest.raises(InputError, match="'excel' is none of nemo, chat, sharegpt, parquet, huggingface"):
         export_samples(folder, tmp_path / "x", "excel")
     assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_only_an_export_is_replaced(folder: Path, tmp_path: Path, name: str) -> None:
+    for _ in range(2):
+        export_samples(folder, tmp_path / "out", name)
+    (tmp_path / "out" / "notes.txt").write_text("mine")
+    with pytest.raises(InputError, match=r"holds notes\.txt, which would be lost"):
+        export_samples(folder, tmp_path / "out", name)
+    assert (tmp_path / "out" / "notes.txt").read_text() == "mine"

@@ -152,3 +152,14 @@ def test_what_cannot_be_converted(source: str, options: dict[str, Any], message:
 def test_options_that_contradict(options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"leave no training|holds one turn"):
         InstructOptions(**options)
+
+
+def test_what_is_there_is_not_lost(tmp_path: Path) -> None:
+    source = jsonl(tmp_path / "r.jsonl", ROWS)
+    for _ in range(2):
+        convert_instructions(source, tmp_path / "out")
+    with pytest.raises(InputError, match="lies inside"):
+        convert_instructions(tmp_path / "out" / "training.jsonl", tmp_path / "out")
+    with pytest.raises(InputError, match=r"holds out, which would be lost"):
+        convert_instructions("hub:acme/rows", tmp_path)
+    assert len(lines(source)) == len(ROWS)

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import json
 from collections import Counter
 from datetime import date, timedelta
 from itertools import combinations
 from math import comb
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from hypothesis import strategies as st
 from finseek.core.actions import Action
 from finseek.core.errors import InputError
 from finseek.core.sessions import Sessions
-from finseek.theses import FoldOptions, Thesis, make_folds, thesis_uid
+from finseek.theses import FoldOptions, Thesis, load_split, make_folds, thesis_uid, write_folds, write_records
 
 START = date(2024, 1, 1)
 DAYS = [START + timedelta(days=d) for d in range(120)]
@@ -123,3 +125,18 @@ def test_folds_that_cannot_be_made() -> None:
         make_folds([make("A", date(2024, 1, 6))], SESSIONS, FoldOptions())
     with pytest.raises(ValueError, match="leaves no training"):
         FoldOptions(scheme="combinatorial", n_folds=3, n_test_folds=3)
+
+
+def test_files_hold_the_folds(tmp_path: Path) -> None:
+    options = FoldOptions(scheme="combinatorial", n_folds=4, n_test_folds=2, embargo=1)
+    shuffled = [THESES[i] for i in np.random.default_rng(0).permutation(len(THESES))]
+    write_records(tmp_path / "all.jsonl", shuffled)
+    certificates = write_folds(tmp_path / "all.jsonl", tmp_path / "folds", SESSIONS, options)
+    folds = make_folds(shuffled, SESSIONS, options)
+    assert certificates == [fold.certificate for fold in folds]
+    assert sorted(path.name for path in (tmp_path / "folds").iterdir()) == [f"fold-0{n}" for n in range(1, 7)]
+    for number, fold in enumerate(folds, 1):
+        place = tmp_path / "folds" / f"fold-0{number}"
+        assert (load_split(place / "train.parquet"), load_split(place / "test.parquet")) == (fold.train, fold.test)
+        written = json.loads((place / "certificate.json").read_text())
+        assert written == {"options": options.model_dump(mode="json"), **fold.certificate}
