@@ -3,7 +3,7 @@
 Needs about 8 GB under a temporary folder (--folder chooses where) and removes them. Each variant runs in a process of
 its own, so that peak memory is its own; variants take turns, and ratios are within a turn.
 
-    python benchmarks/checkpoint_dequantize.py [--turns 3] [--gigabytes 2] [--folder DIR] [--out F.json]
+    python benchmarks/checkpoint_dequantize.py [--parts pipeline memory kernels] [--turns 3] [--folder DIR]
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ ATTENTION = {
     "kv_b_proj": (32768, 512), "o_proj": (7168, 16384),
 }  # fmt: skip
 BLOCK = 128
+PARTS = ("pipeline", "memory", "kernels")
 
 
 def make_source(folder: Path, nbytes: int, shards: int) -> None:
@@ -197,6 +198,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--gigabytes", type=float, default=2.0)
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--child")
@@ -206,7 +208,15 @@ def main() -> None:
         return
     root = Path(tempfile.mkdtemp(prefix="finseek-bench-", dir=options.folder))
     try:
-        report = compare(root, options.turns, int(options.gigabytes * 1e9))
+        nbytes = int(options.gigabytes * 1e9)
+        report: dict[str, object] = {}
+        if "pipeline" in options.parts:
+            report |= pipeline(root, options.turns, nbytes)
+        if "memory" in options.parts:
+            report |= memory(root, nbytes)
+        if "kernels" in options.parts:
+            report |= {"kernel time over a widening copy": kernels(7)}
+        report |= {"environment": {"cpus": os.cpu_count(), "machine": platform.machine(), "load": os.getloadavg()}}
     finally:
         shutil.rmtree(root, ignore_errors=True)
     print(json.dumps(report, indent=2))
@@ -214,8 +224,8 @@ def main() -> None:
         options.out.write_text(json.dumps(report, indent=2) + "\n")
 
 
-def compare(root: Path, turns: int, nbytes: int) -> dict[str, object]:
-    """All variants, turn by turn; then ours on 2 and on 16 shards."""
+def pipeline(root: Path, turns: int, nbytes: int) -> dict[str, object]:
+    """All variants, turn by turn."""
     source = root / "source"
     make_source(source, nbytes, shards=8)
     runs: dict[str, list[dict[str, float]]] = {name: [] for name in VARIANTS}
@@ -223,16 +233,12 @@ def compare(root: Path, turns: int, nbytes: int) -> dict[str, object]:
         for name in VARIANTS:
             runs[name].append(measure(name, source, root))
             print(f"{name:24} {runs[name][-1]}", file=sys.stderr)
+    shutil.rmtree(source)
 
     def ratio(above: str, below: str) -> dict[str, float]:
         each = [a["seconds"] / b["seconds"] for a, b in zip(runs[above], runs[below], strict=True)]
         return {"median": round(statistics.median(each), 3), "low": round(min(each), 3), "high": round(max(each), 3)}
 
-    memory = {}
-    for shards in (2, 16):
-        shutil.rmtree(source)
-        make_source(source, nbytes, shards)
-        memory[f"{shards} shards"] = round(measure("ours", source, root)["anonymous_MiB"])
     read_and_written = 688 + 1342
     return {
         "ours / I/O ceiling": ratio("ceiling", "ours"),
@@ -241,11 +247,19 @@ def compare(root: Path, turns: int, nbytes: int) -> dict[str, object]:
         "looking first, faster than naive": ratio("naive", "ours, looking first"),
         "seconds": {n: round(statistics.median(r["seconds"] for r in held), 2) for n, held in runs.items()},
         "cpu_seconds": {n: round(statistics.median(r["cpu"] for r in held), 2) for n, held in runs.items()},
-        "anonymous_MiB": {n: round(max(r["anonymous_MiB"] for r in held)) for n, held in runs.items()} | memory,
-        "kernel time over a widening copy": kernels(7),
+        "anonymous_MiB": {n: round(max(r["anonymous_MiB"] for r in held)) for n, held in runs.items()},
         "minutes for 671B at a shared GB/s": {g: round(read_and_written / g / 60, 1) for g in (1, 2, 5)},
-        "environment": {"cpus": os.cpu_count(), "machine": platform.machine(), "load": os.getloadavg()},
     }
+
+
+def memory(root: Path, nbytes: int) -> dict[str, object]:
+    """The peak of anonymous memory on 2 and on 16 shards of the same tensors."""
+    peaks = {}
+    for shards in (2, 16):
+        make_source(root / "source", nbytes, shards)
+        peaks[f"{shards} shards"] = round(measure("ours", root / "source", root)["anonymous_MiB"])
+        shutil.rmtree(root / "source")
+    return {"anonymous_MiB by shards": peaks}
 
 
 if __name__ == "__main__":
