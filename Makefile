@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip install --quiet --disable-pip-version-check
 export OMP_NUM_THREADS ?= 2
 
-.PHONY: demo test check format bench soak clean
+.PHONY: demo test check docs format bench soak clean
 
 demo: $(VENV)/.demo
 	$(BIN)/finseek demo
@@ -18,6 +18,9 @@ check: $(VENV)/.test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: $(VENV)/.test
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build
+
 format: $(VENV)/.test
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -29,7 +32,7 @@ soak: $(VENV)/.test
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m soak
 
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 # torch goes first and alone: its wheel for this machine is then fixed before anything else asks for it.
 $(VENV)/.torch: constraints.txt
@@ -42,5 +45,5 @@ $(VENV)/.demo: $(VENV)/.torch pyproject.toml
 	touch $@
 
 $(VENV)/.test: $(VENV)/.torch pyproject.toml
-	$(PIP) -c constraints.txt -e '.[train,stats,speed,nemo,trl,tracking,test]'
+	$(PIP) -c constraints.txt -e '.[train,stats,speed,nemo,trl,tracking,docs,test]'
 	touch $(VENV)/.demo $@

@@ -43,7 +43,10 @@ def verify(
 
 
 def schema() -> None:
-    """Print the JSON schema of the config."""
+    """Print the JSON schema of the config, for editors and for checks elsewhere.
+
+    Example: finseek schema
+    """
     from finseek.cli.terminal import print_json
     from finseek.pipeline.config import json_schema
 

@@ -20,8 +20,8 @@ SetOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 STAGE_COMMANDS = {
-    "train": "Train the model of a config; earlier stages are run if they must be.",
-    "report": "Write report.html and report.json of a run.",
+    "train": "Train the model of a config; earlier stages run if they must.\n\nExample: finseek train config.yaml",
+    "report": "Write report.html and report.json of a run.\n\nExample: finseek report config.yaml",
 }
 
 
