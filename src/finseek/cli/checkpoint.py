@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
@@ -23,6 +23,9 @@ from finseek.cli.conversion import (
     tell,
 )
 from finseek.cli.run import JsonOption
+
+if TYPE_CHECKING:
+    from finseek.checkpoint import Inspection
 
 
 def register(app: typer.Typer) -> None:
@@ -49,16 +52,32 @@ def inspect(source: Source, as_json: JsonOption = False) -> None:
     if as_json:
         print_json(found.to_json())
     else:
-        shown = found.to_json()
-        lists = ("missing", "orphans", "faults", "notes")
-        print_table(str(source), ("", "value"), [(k, v) for k, v in shown.items() if k not in lists])
-        for name in lists:
-            for line in shown[name][:20]:
+        print_table(str(source), ("", "value"), _rows(found))
+        for name in ("missing", "orphans", "faults", "notes"):
+            lines = getattr(found, name)
+            for line in lines[:20]:
                 print(f"{name}: {line}")
-            if len(shown[name]) > 20:
-                print(f"{name}: {len(shown[name]) - 20} more (--json shows all)")
+            if len(lines) > 20:
+                print(f"{name}: {len(lines) - 20:,} more (--json shows all)")
     if not found.complete:
         raise typer.Exit(1)
+
+
+def _rows(found: Inspection) -> list[tuple[str, str]]:
+    """An inspection for people; what does not apply is left out."""
+    rows = [
+        ("model", found.model_type),
+        ("precision", found.precision + (f", blocks of {found.block[0]} x {found.block[1]}" if found.block else "")),
+        ("parameters", f"{found.parameters / 1e9:,.2f} billion"),
+        ("tensors", f"{found.tensors - found.scales:,}" + (f" and {found.scales:,} scales" if found.scales else "")),
+        ("shards", f"{found.shards:,}, {found.nbytes / 1e9:,.2f} GB"),
+        *((f"… {dtype}", f"{n:,} tensors, {nbytes / 1e9:,.2f} GB") for dtype, (n, nbytes) in found.dtypes.items()),
+        ("layers", found.layers),
+        ("routed experts", found.experts),
+        ("MTP layers", None if found.mtp_depth is None else f"{found.mtp_layers} of {found.mtp_depth}"),
+        ("complete", "yes" if found.complete else "no"),
+    ]
+    return [(name, str(value)) for name, value in rows if value is not None]
 
 
 def dequantize(

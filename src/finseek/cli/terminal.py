@@ -67,13 +67,14 @@ class TerminalProgress:
         self._shown = now
         spent = now - self._begin
         rate = (done - self._first) / spent if spent > 0 else 0.0
-        text = f"  {label}: {done:,.0f}"
+        one, unit, digits = (1e9, "GB", 2) if unit == "B" else (1.0, unit, 0)
+        text = f"  {label}: {done / one:,.{digits}f}"
         if total is not None:
-            text += f" of {total:,.0f} {unit} ({done / total:.0%})" if total else f" {unit}"
+            text += f" of {total / one:,.{digits}f} {unit} ({done / total:.0%})" if total else f" {unit}"
         else:
             text += f" {unit}"
         if rate > 0:
-            text += f", {rate:,.1f} {unit}/s"
+            text += f", {rate / one:,.{max(digits, 1)}f} {unit}/s"
             if total is not None and not complete:
                 text += f", {_duration((total - done) / rate)} to go"
         self._stream.write(f"\r\x1b[K{text}" if self._redraws else f"{text}\n")

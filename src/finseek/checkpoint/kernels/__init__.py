@@ -34,7 +34,7 @@ def load_kernel(name: str = "auto", device: int = 0) -> Kernel:
     `device` is the GPU of the Triton kernel: given, not the thread's current one, which workers do not inherit.
 
     Raises:
-        InputError: unknown name.
+        InputError: unknown name, or no such GPU.
         MissingPart: what the kernel needs is not installed.
     """
     if name == "auto":
@@ -44,5 +44,15 @@ def load_kernel(name: str = "auto", device: int = 0) -> Kernel:
     module, needs, extra = KERNELS[name]
     if find_spec(needs) is None:
         raise MissingPart(needs, extra, f"the {name} kernel")
+    if name == "triton":
+        _check_gpu(device)
     kernel: Any = import_module(f"finseek.checkpoint.kernels.{module}").dequantize
     return partial(kernel, device=device) if name == "triton" else kernel
+
+
+def _check_gpu(device: int) -> None:
+    import torch
+
+    count = torch.cuda.device_count()
+    if device >= count:
+        raise InputError(f"the triton kernel needs GPU {device}, and torch finds {count}: use kernel numba or torch")

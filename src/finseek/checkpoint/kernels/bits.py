@@ -20,44 +20,36 @@ def dequantize(
     codes: NDArray[np.uint8], scales: NDArray[np.float32], out: Bits, block: Block, form: Format, target: Target
 ) -> None:
     """Write the weights of `codes` into `out` (see the package)."""
+    (M, N), (height, width) = codes.shape, block
+    signed, grid = torch.from_numpy(codes).view(torch.int8), torch.from_numpy(scales)
     held = torch.from_numpy(out.view(np.int16 if target.itemsize == 2 else np.int32)).view(getattr(torch, target.torch))
-    dequantize_tensor(torch.from_numpy(codes), torch.from_numpy(scales), held, block, form)
-    # What float16 cannot know: the NaN codes of e4m3fn decode to 480, and the sign of a NaN means nothing here.
-    infinite = not (np.isfinite(scales).all() and (scales != 0).all())
-    for top in range(0, codes.shape[0], STRIP):
-        strip = slice(top, top + STRIP)
-        if infinite:  # infinity times zero
-            out[strip][torch.isnan(held[strip]).numpy()] = target.nan
-        if count_nonfinite(codes[strip], form):
-            out[strip][(codes[strip] & np.uint8(0x7F)) >= form.nonfinite + form.ieee] = target.nan
-
-
-def dequantize_tensor(
-    codes: torch.Tensor, scales: torch.Tensor, out: torch.Tensor, block: Block, form: Format
-) -> torch.Tensor:
-    """Codes uint8 (M, N) and scales float32 into `out` (M, N) of any float type; e4m3fn's NaN codes come out as 480."""
-    M, N = codes.shape
-    height, width = block
     shift, factor = (8, 1.0) if form.ieee else (7, 256.0)
-    scaled = scales * factor
+    scaled = grid * factor
     # Scales above 2^119 would overflow by the factor; then the codes take it, in a pass of its own.
-    late = bool((torch.isinf(scaled) & ~torch.isinf(scales)).any())
-    scaled = scales if late else scaled
+    late = bool((torch.isinf(scaled) & ~torch.isinf(grid)).any())
+    scaled = grid if late else scaled
+    indefinite = not (np.isfinite(scales).all() and (scales != 0).all())  # infinity times zero may come up
     half = torch.empty((STRIP, N), dtype=torch.int16)
     single = torch.empty((STRIP, N), dtype=torch.float32)
-    signed = codes.view(torch.int8)
+    whole = N // width * width  # columns of whole blocks; the rest is ragged
     for block_row in range(scales.shape[0]):
         end = min((block_row + 1) * height, M)
-        scale = scaled[block_row].repeat_interleave(width)[:N]
         for top in range(block_row * height, end, STRIP):
-            bottom = min(top + STRIP, end)
-            h, f = half[: bottom - top], single[: bottom - top]
-            h.copy_(signed[top:bottom]).mul_(1 << shift)  # a shift, but vectorised
+            strip = slice(top, min(top + STRIP, end))
+            h, f = half[: strip.stop - top], single[: strip.stop - top]
+            h.copy_(signed[strip]).mul_(1 << shift)  # a shift, but vectorised
             if not form.ieee:
                 h.bitwise_and_(KEEP_SIGN)
             f.copy_(h.view(torch.float16))
             if late:
                 f.mul_(factor)
-            f.mul_(scale)
-            out[top:bottom].copy_(f)
-    return out
+            f[:, :whole].unflatten(1, (N // width, width)).mul_(
+                scaled[block_row, : N // width, None]
+            )  # one scale a block
+            f[:, whole:].mul_(scaled[block_row, -1])
+            held[strip].copy_(f)
+            # What float16 cannot know: the NaN codes of e4m3fn decode to 480, and the sign of a NaN means nothing here.
+            if indefinite:
+                out[strip][torch.isnan(f).numpy()] = target.nan
+            if count_nonfinite(codes[strip], form):
+                out[strip][(codes[strip] & np.uint8(0x7F)) >= form.nonfinite + form.ieee] = target.nan

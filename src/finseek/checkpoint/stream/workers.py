@@ -97,7 +97,7 @@ def size_buffers(tasks: Iterable[Task], workers: int, memory: int) -> Buffers:
     needed = workers * (sizes.into + sizes.out)
     if needed > memory:
         raise InputError(
-            f"{workers} workers need {needed / MiB:.0f} MiB of buffers for the widest tensor, and {memory / MiB:.0f} "
+            f"{workers} workers need {needed / MiB:.1f} MiB of buffers for the widest tensor, and {memory / MiB:.1f} "
             "MiB are left to them: allow more memory or fewer workers"
         )
     return sizes
