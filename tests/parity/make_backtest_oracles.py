@@ -1,13 +1,15 @@
 """Write backtest_oracles.json: run by hand in an environment with vectorbt 1.2.0, empyrical-reloaded and quantstats.
 
-With ``--real PRICES.parquet`` it compares instead, on the real prices and on 500 x 2,520 synthetic ones, and prints
-the largest differences; finseek must be importable then.
+    python make_backtest_oracles.py PRICES.parquet
+
+Of the real prices nothing is kept but the last equity of three random books.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from importlib.metadata import version
 from pathlib import Path
 
 import empyrical
@@ -15,6 +17,7 @@ import numpy as np
 import pandas as pd
 import quantstats.stats as quantstats
 import vectorbt as vbt
+from backtest_books import REAL_ROWS, STRIDE, books, large, walk
 
 FEE, SLIP, CAPITAL = 0.0005, 0.001, 100_000.0
 
@@ -37,19 +40,6 @@ def vectorbt_equity(open_, close, weights):
         freq="D",
     )
     return portfolio.value().to_numpy()
-
-
-def walk(rng, rows, names):
-    close = 100 * np.exp(np.cumsum(rng.normal(0, 0.02, (rows, names)), axis=0))
-    return np.vstack([close[:1], close[:-1]]) * np.exp(rng.normal(0, 0.01, (rows, names))), close
-
-
-def books(rng, rows, names):
-    """Random weights that never need more than the cash: long or flat, long or short, some without an order."""
-    long_flat = rng.integers(0, 2, (rows, names)) * 0.9 / names
-    long_short = rng.uniform(-1, 1, (rows, names)) * 0.5 / names
-    kept = np.where(rng.random((rows, names)) < 0.3, np.nan, long_flat)
-    return {"long or flat": long_flat, "long or short": long_short, "with names left alone": kept}
 
 
 def measures(returns):
@@ -87,8 +77,8 @@ def measures(returns):
     }
 
 
-def golden():
-    """The small cases that are kept beside the tests."""
+def small():
+    """Three names on thirty decisions, prices and weights included."""
     rng = np.random.default_rng(11)
     open_, close = (np.round(x, 4) for x in walk(rng, 31, 3))
     cases = {
@@ -98,53 +88,42 @@ def golden():
         }
         for name, weights in books(rng, 30, 3).items()
     }
+    account = {"fee": FEE, "slippage": SLIP, "capital": CAPITAL, "open": open_.tolist(), "close": close.tolist()}
     series = [np.round(rng.normal(0.0004, s, n), 6) for s, n in ((0.01, 77), (0.02, 376))]
     return {
-        "made_with": {"vectorbt": vbt.__version__, "empyrical": empyrical.__version__},
-        "account": {"fee": FEE, "slippage": SLIP, "capital": CAPITAL, "open": open_.tolist(), "close": close.tolist()},
+        "account": account,
         "books": cases,
         "series": [{"returns": r.tolist(), **measures(r)} for r in series],
     }
 
 
-def compare(label, prices):
-    """Largest relative difference of the equity between vectorbt and finseek."""
-    from finseek.backtest.options import BacktestOptions
-    from finseek.backtest.simulate import simulate
-    from finseek.backtest.tape import build_tape
-
-    options = BacktestOptions(transaction_cost=FEE, slippage=SLIP, capital=CAPITAL, shorts=True)
-    rows = len(prices.sessions) - 1
-    tape = build_tape(prices, 0, rows, options)
-    for name, weights in books(np.random.default_rng(5), rows, len(prices.tickers)).items():
-        ours = simulate(weights, tape, options).equity
-        theirs = vectorbt_equity(prices.adjusted_open, prices.adjusted_close, weights)
-        print(f"{label}, {name}: largest relative difference {np.abs(ours / theirs - 1).max():.2e}")
+def real(file):
+    """Adjusted opens and closes of the 20 names, as a long table pivots to them."""
+    table = pd.read_parquet(file)
+    table = table[table["ticker"] != "SPY"].assign(
+        adjusted_open=lambda t: t["open"] * (t["adjusted_close"] / t["close"])
+    )
+    columns = (table.pivot(index="date", columns="ticker", values=name) for name in ("adjusted_open", "adjusted_close"))
+    return tuple(column.to_numpy()[-REAL_ROWS:] for column in columns)
 
 
 def main():
-    """Write the golden file, or compare on larger prices."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--real", type=Path)
-    real = parser.parse_args().real
-    if real is None:
-        Path(__file__).with_name("backtest_oracles.json").write_text(json.dumps(golden()) + "\n")
-        return
-    from finseek.core.sessions import Sessions
-    from finseek.market import Prices, PricesOptions, load_prices
-
-    table = load_prices(real, PricesOptions(benchmark="SPY"))
-    rows = slice(-377, None)
-    arrays = [getattr(table, name)[rows] for name in ("open", "high", "low", "close", "volume", "adjusted_close")]
-    compare("20 x 376 real", Prices(Sessions(table.sessions.dates[rows]), table.tickers, *arrays))
-    open_, close = walk(np.random.default_rng(1), 2521, 500)
-    dates = Sessions.of(np.datetime64("2010-01-01") + np.arange(2521))
-    names = tuple(f"T{k:03d}" for k in range(500))
-    flat = np.ones(close.shape)
-    compare(
-        "500 x 2,520 synthetic",
-        Prices(dates, names, open_, np.maximum(open_, close), np.minimum(open_, close), close, flat, close),
-    )
+    """Write the file."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("prices", type=Path, help="the real prices")
+    open_, close = real(parser.parse_args().prices)
+    real_books = books(np.random.default_rng(5), len(close) - 1, close.shape[1])
+    many_open, many_close, many_books = large()
+    golden = {
+        "made_with": {name: version(name) for name in ("vectorbt", "empyrical-reloaded", "quantstats")},
+        **small(),
+        "large": {
+            name: vectorbt_equity(many_open, many_close, weights)[::STRIDE].tolist()
+            for name, weights in many_books.items()
+        },
+        "real": {name: vectorbt_equity(open_, close, weights)[-1] for name, weights in real_books.items()},
+    }
+    Path(__file__).with_name("backtest_oracles.json").write_text(json.dumps(golden) + "\n")
 
 
 if __name__ == "__main__":

@@ -13,19 +13,26 @@ from finseek.backtest import BacktestOptions, performance
 from finseek.backtest.simulate import simulate, simulate_equity
 from finseek.backtest.tape import build_tape
 from finseek.core.sessions import Sessions
-from finseek.market import Prices
+from finseek.market import Prices, PricesOptions, load_prices
+
+_spec = importlib.util.spec_from_file_location("backtest_books", Path(__file__).with_name("backtest_books.py"))
+drawn = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(drawn)
 
 TOLERANCE = 1e-10
 KEPT = json.loads(Path(__file__).with_name("backtest_oracles.json").read_text())
 
 
+def tape_of(open_, close):
+    sessions = Sessions.of(np.datetime64("2014-01-01") + np.arange(len(close)))
+    names = tuple(f"T{k:03d}" for k in range(close.shape[1]))
+    high, low, volume = np.maximum(open_, close), np.minimum(open_, close), np.ones(close.shape)
+    return build_tape(Prices(sessions, names, open_, high, low, close, volume, close), 0, len(close) - 1, OPTIONS)
+
+
 @pytest.fixture(scope="module")
 def tape():
-    open_, close = (np.array(KEPT["account"][name]) for name in ("open", "close"))
-    sessions = Sessions.of(np.datetime64("2024-01-01") + np.arange(len(close)))
-    high, low, volume = np.maximum(open_, close), np.minimum(open_, close), np.ones(close.shape)
-    prices = Prices(sessions, ("A", "B", "C"), open_, high, low, close, volume, close)
-    return build_tape(prices, 0, len(close) - 1, OPTIONS)
+    return tape_of(*(np.array(KEPT["account"][name]) for name in ("open", "close")))
 
 
 OPTIONS = BacktestOptions(
@@ -43,6 +50,26 @@ def test_equity_equals_vectorbt(tape, name):
     ours = simulate(weights, tape, OPTIONS).equity
     assert np.abs(ours / np.array(case["equity"]) - 1).max() < TOLERANCE
     assert np.abs(ours / simulate_equity(weights[None], tape, OPTIONS)[0] - 1).max() < 1e-13
+
+
+def test_equity_of_500_names_on_2520_sessions_equals_vectorbt():
+    open_, close, books = drawn.large()
+    market = tape_of(open_, close)
+    assert books.keys() == KEPT["large"].keys()
+    for name, weights in books.items():
+        ours = simulate(weights, market, OPTIONS).equity[:: drawn.STRIDE]
+        assert np.abs(ours / np.array(KEPT["large"][name]) - 1).max() < TOLERANCE, name
+
+
+@pytest.mark.realdata
+def test_equity_of_random_books_on_the_real_prices_equals_vectorbt(real_prices):
+    prices = load_prices(real_prices, PricesOptions(benchmark="SPY"))
+    steps = drawn.REAL_ROWS - 1
+    market = build_tape(prices, len(prices.sessions) - drawn.REAL_ROWS, steps, OPTIONS)
+    books = drawn.books(np.random.default_rng(5), steps, len(prices.tickers))
+    assert books.keys() == KEPT["real"].keys()
+    for name, weights in books.items():
+        assert abs(simulate(weights, market, OPTIONS).equity[-1] / KEPT["real"][name] - 1) < TOLERANCE, name
 
 
 @pytest.mark.skipif(importlib.util.find_spec("numba") is None, reason="the part [speed] is not installed")

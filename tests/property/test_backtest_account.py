@@ -73,6 +73,18 @@ choices = st.fixed_dictionaries(
         "nulls": st.just(0),
     }
 )
+# Everything that looks back: what a decision knows of volatility, volume and its own past.
+looking_back = st.fixed_dictionaries(
+    {
+        "sizing_strategy": st.sampled_from(["inverse_volatility", "volatility_target", "kelly"]),
+        "equal_weight_over": st.sampled_from(["universe", "listed", "active"]),
+        "volatility_window": st.just(3),
+        "kelly_history": st.just(2),
+        "rebalance": st.sampled_from(["daily", "on_change", "weekly"]),
+        "costs": st.sampled_from([CostOptions(), CostOptions(impact=0.5)]),
+        "limits": st.sampled_from([LimitOptions(), LimitOptions(max_participation=0.001, volume_window=3)]),
+    }
+)
 
 
 def everywhere(prices, action):
@@ -189,18 +201,20 @@ def test_higher_costs_never_help_on_fixed_trades(market, name, low):
 
 
 @common
-@given(markets(), choices, st.data())
-def test_a_later_price_changes_no_earlier_fill(market, chosen, data):
+@given(markets(), choices, looking_back, st.booleans(), st.data())
+def test_a_later_price_changes_no_earlier_fill(market, chosen, more, back, data):
     prices, signals = market
-    chosen = {**chosen, "delisting_loss": None}
+    chosen = {**chosen, **(more if back else {}), "delisting_loss": None}
     cut = data.draw(st.integers(2, len(prices.sessions) - 1))
-    open_, close = prices.open.copy(), prices.close.copy()
+    open_, close, volume = prices.open.copy(), prices.close.copy(), prices.volume.copy()
     open_[cut:] *= 1.31
     close[cut:] *= 0.77
+    volume[cut:] *= 3.0
     options = BacktestOptions(**chosen)
-    a, b = (run_backtest(signals, p, options).account for p in (prices, table(open_, close)))
+    a, b = (run_backtest(signals, p, options) for p in (prices, table(open_, close, volume)))
+    assert np.array_equal(a.weights[:cut], b.weights[:cut], equal_nan=True)
     for name in ("equity", "cash", "traded", "slippage", "commission", "held"):
-        assert np.array_equal(getattr(a, name)[:cut], getattr(b, name)[:cut]), name
+        assert np.array_equal(getattr(a.account, name)[:cut], getattr(b.account, name)[:cut]), name
 
 
 @common

@@ -129,18 +129,46 @@ def test_a_later_dividend_changes_no_return_and_no_snapshot_before_it(k, paid):
         np.testing.assert_allclose(forward_returns(other)[horizon][:known], value[:known], atol=1e-12)
 
 
-def test_a_split_changes_no_backtest():
+def ex_dividend(prices: Prices, k: int, paid: float) -> Prices:
+    """The same total return, a share of it paid out before the open of session k: raw prices fall by it and stay lower.
+
+    The money that is traded stays; the adjusted series keeps its shape, in another unit.
+    """
+    later = (np.arange(len(prices.sessions)) >= k)[:, None]
+    raw = {name: getattr(prices, name) * np.where(later, 1 - paid, 1.0) for name in COLUMNS[:4]}
+    volume = prices.volume / np.where(later, 1 - paid, 1.0)
+    return replace(prices, volume=volume, adjusted_close=prices.adjusted_close * (1 - paid), **raw)
+
+
+@settings(parent=PLAY, max_examples=8)
+@given(k=st.integers(1, 319), paid=st.floats(0.001, 0.2))
+def test_a_dividend_changes_no_return_and_no_snapshot(k, paid):
+    other = ex_dividend(SYNTHETIC, k, paid)
+    assert_same(SYNTHETIC, other)
+    for horizon, value in forward_returns(SYNTHETIC).items():
+        np.testing.assert_allclose(forward_returns(other)[horizon], value, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "other", [split(SYNTHETIC, 150, 10.0), ex_dividend(SYNTHETIC, 150, 0.04)], ids=["split", "dividend"]
+)
+@pytest.mark.parametrize("sizing", ["equal_weight", "volatility_target"])
+def test_neither_split_nor_dividend_changes_a_backtest(other, sizing):
     from finseek.backtest import BacktestOptions, Signal, run_backtest
     from finseek.core.actions import ACTIONS
 
     rng = np.random.default_rng(0)
     days = SYNTHETIC.sessions.dates[100:200].tolist()
     signals = [Signal(t, d, ACTIONS[rng.integers(5)], None) for t in SYNTHETIC.tickers for d in days]
-    options = BacktestOptions(shorts=True)
-    ours = run_backtest(signals, SYNTHETIC, options).equity["equity"].to_numpy()
-    theirs = run_backtest(signals, split(SYNTHETIC, 150, 10.0), options).equity["equity"].to_numpy()
-    assert len(ours) == 101
-    np.testing.assert_allclose(theirs, ours, rtol=1e-12)
+    options = BacktestOptions.model_validate(
+        {"shorts": True, "sizing_strategy": sizing, "costs": {"impact": 0.1}, "limits": {"max_participation": 0.05}}
+    )
+    ours, theirs = (run_backtest(signals, prices, options) for prices in (SYNTHETIC, other))
+    assert len(ours.equity) == 101
+    np.testing.assert_allclose(theirs.account.equity, ours.account.equity, rtol=1e-11)
+    np.testing.assert_allclose(theirs.account.traded, ours.account.traded, atol=1e-6)
+    unadjusted = replace(other, adjusted_close=other.close)
+    assert not np.allclose(run_backtest(signals, unadjusted, options).account.equity, ours.account.equity, rtol=1e-6)
 
 
 def test_a_change_of_money_volume_is_noticed():

@@ -1,7 +1,7 @@
 """An account that trades dated signals at the next open, and what it earned after costs."""
 
 from finseek.backtest.options import BacktestOptions
-from finseek.backtest.run import BacktestResult, exposure_matched_excess, run_backtest, write_ledger, write_result
+from finseek.backtest.run import BacktestResult, exposure_matched_excess, run_backtest, write_result
 from finseek.backtest.signals import Signal, read_signals, signal_tickers
 from finseek.backtest.sweep import SweepResult, sweep, write_sweep
 
@@ -15,7 +15,6 @@ __all__ = [
     "run_backtest",
     "signal_tickers",
     "sweep",
-    "write_ledger",
     "write_result",
     "write_sweep",
 ]

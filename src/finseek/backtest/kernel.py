@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from finseek.backtest.tape import Tape
 from finseek.core.errors import MissingPart
 
 Floats = NDArray[np.float64]
+_NO_PRICE, _CASH = 1, 2  # places among the reasons that ``simulate`` names
 
 
 def is_plain(tape: Tape, options: BacktestOptions) -> bool:
@@ -47,8 +48,17 @@ def rates(options: BacktestOptions) -> tuple[float, float]:
     return options.slippage + options.costs.half_spread, options.transaction_cost
 
 
+class Pages(NamedTuple):
+    """Arrays (T+1, N) of zeros that the plain account fills as it goes; what they mean stands at ``Account``."""
+
+    before: Floats
+    traded: Floats
+    held: Floats
+    reason: NDArray[np.int8]
+
+
 def plain_account(
-    weights: Floats, tape: Tape, options: BacktestOptions, before: Floats | None, traded: Floats | None
+    weights: Floats, tape: Tape, options: BacktestOptions, pages: Pages | None = None
 ) -> tuple[Floats, Floats, Floats]:
     """Equity, equity at the fill prices and cash, each (..., T+1), of weights (..., T, N).
 
@@ -56,8 +66,7 @@ def plain_account(
         weights: fractions of equity; NaN places no order.
         tape: the window.
         options: costs, capital, leverage.
-        before: (T+1, N) to be filled with the holdings before the orders; None where not wanted.
-        traded: likewise, with the orders.
+        pages: to be filled, of a single account; None where only the equity is wanted.
     """
     *batch, steps, names = weights.shape
     s, f = rates(options)
@@ -71,22 +80,30 @@ def plain_account(
         E = cash + h.sum(axis=-1)
         delta = w * np.maximum(E, 0.0)[..., None] - h
         if gaps[..., k - 1].any():
-            delta[~tape.tradable[k] | np.isnan(w)] = 0.0
+            delta[np.isnan(w)] = 0.0
+            if pages is not None:
+                pages.reason[k][~tape.tradable[k] & (delta != 0)] = _NO_PRICE
+            delta[..., ~tape.tradable[k]] = 0.0
         net, gross = delta.sum(axis=-1), np.abs(delta).sum(axis=-1)
         spent = a * net + b * gross
         if not options.allow_leverage and (spent > cash).any():
             bought, sold = 0.5 * (gross + net), 0.5 * (gross - net)
             have, need = np.maximum(cash + (a - b) * sold, 0.0), (a + b) * bought
             scale = np.where(need > have, have / np.where(need > 0, need, 1.0), 1.0)
-            delta = np.where(delta > 0, delta * scale[..., None], delta)
+            buys = delta > 0
+            delta = np.where(buys, delta * scale[..., None], delta)
+            if pages is not None and scale < 1.0 - 1e-12:
+                pages.reason[k][buys] = _CASH
             spent = (a + b) * bought * scale - (a - b) * sold
         cash = cash - spent
         at_open[..., k], cash_at[..., k] = E, cash
-        if before is not None and traded is not None:
-            before[k], traded[k] = h, delta
+        if pages is not None:
+            pages.before[k], pages.traded[k] = h, delta
         h += delta
         h *= tape.after[k]
         equity[..., k] = cash + h.sum(axis=-1)
+        if pages is not None:
+            pages.held[k] = h
     return equity, at_open, cash_at
 
 

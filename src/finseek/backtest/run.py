@@ -177,20 +177,18 @@ def exposure_matched_excess(result: BacktestResult) -> Floats:
 
 
 def write_result(result: BacktestResult, folder: Path) -> None:
-    """Write equity.csv, trades.csv and metrics.json, each whole or not at all."""
-    artifacts.write_text(folder / "equity.csv", result.equity.write_csv())
-    artifacts.write_text(folder / "trades.csv", result.trades.write_csv())
-    artifacts.write_json(folder / "metrics.json", result.metrics)
+    """Write equity.csv, trades.csv, metrics.json, and what an auditor asks for: all that the account did and could not.
 
-
-def write_ledger(result: BacktestResult, folder: Path) -> None:
-    """Write ledger.csv, fills.csv, rejected.csv and unexecuted.csv: all that the account did and could not do."""
+    The latter are ledger.csv, fills.csv, rejected.csv and unexecuted.csv. Each file is written whole or not at all.
+    """
     late = [
         {"ticker": s.ticker, "as_of_date": s.as_of_date, "action": s.action, "weight": s.weight}
         for s in result.unexecuted
     ]
     schema = {"ticker": pl.String, "as_of_date": pl.Date, "action": pl.String, "weight": pl.Float64}
     tables = {
+        "equity.csv": result.equity,
+        "trades.csv": result.trades,
         "ledger.csv": result.ledger(),
         "fills.csv": result.fills,
         "rejected.csv": result.rejected,
@@ -198,3 +196,4 @@ def write_ledger(result: BacktestResult, folder: Path) -> None:
     }
     for name, table in tables.items():
         artifacts.write_text(folder / name, table.write_csv())
+    artifacts.write_json(folder / "metrics.json", result.metrics)

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finseek.backtest.costs import CostModel
-from finseek.backtest.kernel import is_plain, plain_account, rates
+from finseek.backtest.kernel import Pages, is_plain, plain_account, rates
 from finseek.backtest.limits import Row, active_limits, whole_shares
 from finseek.backtest.options import BacktestOptions
 from finseek.backtest.tape import Tape
@@ -164,33 +164,34 @@ def simulate(weights: Floats, tape: Tape, options: BacktestOptions) -> Account:
 
 
 def _plain(weights: Floats, tape: Tape, options: BacktestOptions) -> Account:
-    """The account of ``kernel``, its costs and reasons worked out after the fact."""
+    """The account of ``kernel``, its costs worked out after the fact."""
     shape = (len(weights) + 1, weights.shape[1])
-    before, traded = np.zeros(shape), np.zeros(shape)
-    equity, equity_at_open, cash = plain_account(weights, tape, options, before, traded)
-    ordered = np.zeros(shape, dtype=bool)
-    ordered[1:] = ~np.isnan(weights)
-    wanted = np.zeros(shape)
-    wanted[1:] = np.where(ordered[1:], weights * np.maximum(equity_at_open[1:, None], 0.0) - before[1:], 0.0)
+    pages = Pages(np.zeros(shape), np.zeros(shape), np.zeros(shape), np.zeros(shape, dtype=np.int8))
+    equity, equity_at_open, cash = plain_account(weights, tape, options, pages)
     s, f = rates(options)
-    size = np.abs(traded)
-    reason = np.where(np.abs(traded - wanted) > 1e-12 * np.abs(wanted), 2, 0).astype(np.int8)
-    reason[ordered & ~tape.tradable & (wanted != 0)] = 1
-    held = (before + traded) * tape.after
-    nothing = np.zeros(shape)
+    # in place: at this size a fresh array costs more than the sum
+    slippage, commission = np.abs(pages.traded), pages.traded * s
+    commission += slippage
+    commission *= f
+    slippage *= s
+    wanted, rows = pages.traded, np.flatnonzero(pages.reason.any(axis=1))
+    if len(rows):
+        asked = weights[rows - 1] * np.maximum(equity_at_open[rows, None], 0.0) - pages.before[rows]
+        wanted = wanted.copy()
+        wanted[rows] = np.where(pages.reason[rows] != 0, asked, wanted[rows])
     return Account(
         equity,
         equity_at_open,
         cash,
         np.zeros(len(equity)),
-        before,
-        nothing,
+        pages.before,
+        np.zeros(shape),
         wanted,
-        traded,
-        s * size,
-        f * (size + s * traded),
-        held,
-        reason,
+        pages.traded,
+        slippage,
+        commission,
+        pages.held,
+        pages.reason,
         ("", NO_PRICE, CASH),
     )
 
@@ -222,7 +223,7 @@ def _general(weights: Floats, tape: Tape, options: BacktestOptions) -> Account:
 def simulate_equity(weights: Floats, tape: Tape, options: BacktestOptions) -> Floats:
     """Equity at the closes alone, of a batch of books: weights (B, T, N) -> (B, T+1); the same numbers as simulate."""
     if is_plain(tape, options):
-        return plain_account(weights, tape, options, None, None)[0]
+        return plain_account(weights, tape, options)[0]
     *batch, steps, _ = weights.shape
     book = _Book(tape, options, tuple(batch))
     equity = np.full((*batch, steps + 1), options.capital)

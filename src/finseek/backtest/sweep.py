@@ -9,6 +9,7 @@ import itertools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -120,11 +121,15 @@ def sweep(
 def write_sweep(result: SweepResult, folder: Path) -> None:
     """Write sweep.csv, a line a point with its keys and measures, and returns.csv, a line a session.
 
-    The columns of returns.csv beside ``date`` are the points, numbered from 0 as the lines of sweep.csv.
+    The columns of returns.csv beside ``date`` are the points, numbered from 0 as the lines of sweep.csv. Where two
+    keys or more were swept, heat_map.csv holds the Sharpe ratios by the first (across) and the second (down).
     """
     returns = pl.DataFrame({"date": result.dates, **{str(p): column for p, column in enumerate(result.returns.T)}})
     artifacts.write_text(folder / "sweep.csv", result.metrics.write_csv())
     artifacts.write_text(folder / "returns.csv", returns.write_csv())
+    across, down = (*result.points[0], None, None)[:2]
+    if across and down:
+        artifacts.write_text(folder / "heat_map.csv", result.heat_map(across, down).write_csv())
 
 
 def _cell(value: Any) -> Any:
@@ -133,7 +138,7 @@ def _cell(value: Any) -> Any:
 
 def _points(grid: Mapping[str, Sequence[Any]]) -> tuple[dict[str, Any], ...]:
     for key, values in grid.items():
-        if isinstance(values, str) or not len(values):
+        if isinstance(values, str) or not hasattr(values, "__len__") or not len(values):
             raise ConfigError(f"sweep key {key!r} has no list of values: give at least one, as in {key}=[0.0, 0.001]")
     return tuple(dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values()))
 
@@ -151,7 +156,9 @@ def with_values(options: BacktestOptions, values: Mapping[str, Any]) -> Backtest
         for part in parts:
             node = node.get(part) if isinstance(node, dict) else None
         if not isinstance(node, dict) or last not in node:
-            raise ConfigError(f"backtest has no key {key!r}: sweep keys are those of the config section")
+            near = get_close_matches(last, node if isinstance(node, dict) else tree, 1)
+            hint = f"the nearest is {'.'.join([*parts, *near])}" if near else "choose one of its section of the config"
+            raise ConfigError(f"backtest has no key {key!r}: {hint}")
         node[last] = value
     try:
         return BacktestOptions.model_validate_json(json.dumps(tree))

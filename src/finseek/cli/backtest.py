@@ -23,10 +23,12 @@ def backtest(
         typer.Option(help="CSV or Parquet of ticker, as_of_date and action or weight; eval_results.csv too."),
     ] = None,
     prices: Annotated[Optional[Path], typer.Option(help="Price table, CSV or Parquet.")] = None,  # noqa: UP045
-    out: Annotated[Optional[Path], typer.Option(help="Folder for equity.csv, trades.csv, metrics.json.")] = None,  # noqa: UP045
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for equity.csv, trades.csv, ledger.csv, metrics.json …")
+    ] = None,
     points: Annotated[
         Optional[list[str]],  # noqa: UP045
-        typer.Option("--sweep", metavar="KEY=[VALUES]", help="Backtest every combination, as in slippage=[0,0.001]."),
+        typer.Option("--sweep", metavar="KEY=A,B,…", help="Backtest every combination, as in slippage=0,0.001."),
     ] = None,
     assignments: SetOption = None,
     as_json: JsonOption = False,
@@ -34,7 +36,7 @@ def backtest(
     """Trade signals: decided after the close of t, filled at the open of t+1, marked at the close.
 
     With a config, the stage of that run. With --signals, --prices and --out, any signals, no pipeline; the universe
-    is then the tickers of the signals.
+    is then the tickers of the signals. With --sweep each point of a config's run is a trial in its chain.
 
     Example: finseek backtest --signals mine.csv --prices prices.parquet --out bt --set backtest.shorts=true
     """
@@ -74,17 +76,14 @@ def _sweep(
     as_json: bool,
 ) -> None:
     """Backtest a grid of settings; with a config, on the answers of its run, each point a trial in the chain."""
-    from finseek.backtest import read_signals
-    from finseek.backtest.sweep import sweep, write_sweep
+    from finseek.backtest import read_signals, sweep, write_sweep
     from finseek.cli.run import execute
-    from finseek.cli.terminal import TerminalProgress, print_json, print_table
+    from finseek.cli.terminal import TerminalProgress, print_heat_map, print_json, print_table
     from finseek.core.errors import InputError
     from finseek.market import load_prices
     from finseek.pipeline.config import load_config
-    from finseek.pipeline.overrides import from_arguments
 
-    grid = {override.key.removeprefix("backtest."): override.value for override in from_arguments(
-        point if point.startswith("backtest.") else f"backtest.{point}" for point in points)}  # fmt: skip
+    grid = _grid(points)
     if config is not None:
         result = execute(context, config, last="backtest", assignments=assignments)
         options, given = result.config, read_signals(result.paths.evaluate / "eval_results.csv")
@@ -96,25 +95,47 @@ def _sweep(
         options, given = load_config(None, assignments or ()).config, read_signals(signals)
         table = load_prices(prices, options.prices, sorted({signal.ticker for signal in given}))
     progress = TerminalProgress()
-    found = sweep(given, table, options.backtest, grid, progress)
-    progress.finish()
-    write_sweep(found, out)
-    if config is not None:
+    try:
+        found = sweep(given, table, options.backtest, grid, progress)
+    finally:
+        progress.finish()
+    if config is not None:  # before anybody can have seen a figure
         from datetime import UTC, datetime
 
         from finseek.pipeline.trials import record_sweep
 
         record_sweep(options, result.paths, found, datetime.now(UTC).isoformat(timespec="seconds"))
+    write_sweep(found, out)
     if as_json:
         print_json(found.metrics.to_dicts())
         return
     shown = [*grid, "total_return", "sharpe", "max_drawdown"]
-    print_table(
-        f"Sweep of {len(found.points)} points",
-        shown,
-        [
-            [f"{value:.4g}" if isinstance(value, float) else value for value in row]
-            for row in found.metrics.select(shown).rows()
-        ],
-    )
+    rows = [
+        ["–" if value is None else f"{value:.4g}" if isinstance(value, float) else value for value in row]
+        for row in found.metrics.select(shown).rows()
+    ]
+    print_table(f"Sweep of {len(found.points)} points", shown, rows)
+    if len(grid) > 1:
+        across, down, *rest = grid
+        over = f", mean over {', '.join(rest)}" if rest else ""
+        heat = found.heat_map(across, down)
+        print_heat_map(f"Sharpe by {down} (down) and {across} (across){over}", heat.columns, heat.rows())
     print(f"files: {out}")
+
+
+def _grid(points: list[str]) -> dict[str, list[object]]:
+    """The values of each key of ``--sweep KEY=a,b,c``, in the order in which they were given."""
+    from finseek.core.errors import InputError
+    from finseek.pipeline.overrides import from_arguments
+
+    grid: dict[str, list[object]] = {}
+    for point in points:
+        name, _, values = (part.strip() for part in point.partition("="))
+        key = name.removeprefix("backtest.")
+        if not key or not values:
+            raise InputError(f"--sweep {point!r} is not KEY=VALUES, as in --sweep slippage=0,0.001,0.002")
+        if key in grid:
+            raise InputError(f"--sweep names {key} twice: give all of its values at once, as in {key}=0,0.001")
+        (override,) = from_arguments([f"backtest.{key}={values if values.startswith('[') else f'[{values}]'}"])
+        grid[key] = override.value
+    return grid

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Optional
 
 import typer
 
-from finseek.cli.run import ConfigArgument, JsonOption, SetOption
+from finseek.cli.run import JsonOption, SetOption
 
 ERRORS_SHOWN = 40
 
@@ -23,7 +23,7 @@ def register(app: typer.Typer) -> None:
 
 
 def fetch(
-    config: ConfigArgument,
+    config: Annotated[Optional[Path], typer.Argument(help="YAML config; without it, --set and the options.")] = None,  # noqa: UP045
     tickers: Annotated[Optional[str], typer.Option(help="Comma-separated; without it, those of the theses.")] = None,  # noqa: UP045
     start: Annotated[Optional[str], typer.Option(metavar="DATE", help="First day; else from the theses.")] = None,  # noqa: UP045
     end: Annotated[Optional[str], typer.Option(metavar="DATE", help="Last day; else from the theses.")] = None,  # noqa: UP045
@@ -32,7 +32,9 @@ def fetch(
 ) -> None:
     """Fetch daily prices into the store; only what is missing is asked for, and a kill loses nothing.
 
-    Example: finseek prices fetch config.yaml --set prices.provider=eodhd --set prices.cache_dir=price_cache
+    The key of eodhd is read from EODHD_API_KEY, in the environment or in .env.
+
+    Example: finseek prices fetch --tickers AMZN,T --start 2023-01-01 --end 2024-12-31 --set prices.provider=eodhd
     """
     from datetime import UTC, date, datetime
 
@@ -66,10 +68,12 @@ def fetch(
     key = {**read_dotenv(Path(".env")), **os.environ}.get("EODHD_API_KEY")
     progress = TerminalProgress()
     now = datetime.now(UTC)
-    outcomes = fetch_prices(
-        names, first, min(last, now.date()), options.prices, now=now, key=_secret(key), progress=progress
-    )
-    progress.finish()
+    try:
+        outcomes = fetch_prices(
+            names, first, min(last, now.date()), options.prices, now=now, key=_secret(key), progress=progress
+        )
+    finally:
+        progress.finish()
     if as_json:
         print_json([outcome.to_json() for outcome in outcomes])
     else:

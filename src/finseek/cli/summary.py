@@ -118,10 +118,12 @@ def _backtest_rows(metrics: dict[str, Any]) -> list[tuple[str, str]]:
         ("backtest", f"{window['first_decision']} to {window['last']}, {window['sessions']} sessions"),
         ("total return after costs", percent(mine["total_return"])),
         ("excess over exposure-matched universe, a year", estimate(metrics["excess"]["annual"], "+.1%")),
-        ("Sharpe", number(mine["sharpe"])),
+        ("Sharpe", estimate(metrics["intervals"]["sharpe"], ".2f")),
         ("  smallest that the sample could detect", number(window["smallest_detectable_sharpe"])),
         ("maximum drawdown", percent(mine["max_drawdown"])),
     ]
+    if metrics["nulls"]["p_value"] is not None:
+        rows.append((f"p-value against {metrics['nulls']['books']:,} null books", f"{metrics['nulls']['p_value']:.3f}"))
     for hold, found in metrics["hold"].items():
         rows.append((f"total return with HOLD = {hold}", percent(found["total_return"])))
     for name, found in metrics["benchmarks"].items():

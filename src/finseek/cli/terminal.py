@@ -35,6 +35,36 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[obje
     Console().print(table)
 
 
+def print_heat_map(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Numbers by two keys, on standard output: the first column names the lines; on a terminal low is red, high green.
+
+    A cell without a number is a dash.
+    """
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    lines = list(rows)
+    numbers = [cell for line in lines for cell in line[1:] if isinstance(cell, float)]
+    low, high = min(numbers, default=0.0), max(numbers, default=0.0)
+
+    def shaded(cell: object) -> Text:
+        if not isinstance(cell, float):
+            return Text("–")
+        place = (cell - low) / (high - low) if high > low else 0.5
+        red, green = (round(235 - 130 * share) for share in (place, 1 - place))
+        return Text(f"{cell:.3g}", style=f"black on rgb({red},{green},110)")
+
+    table = Table(header_style="bold")
+    for column in columns:
+        table.add_column(column, justify="right")
+    for name, *cells in lines:
+        table.add_row(str(name), *map(shaded, cells))
+    console = Console()
+    console.print(title, style="italic", highlight=False)
+    console.print(table)
+
+
 def _duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)

@@ -69,6 +69,7 @@ def write_the_report(context: StageContext) -> dict[str, Any]:
             rejects=list(islice(_lines(paths.theses / "rejects.jsonl"), config.report.rejects))
             if "theses" in has
             else (),
+            prices=_json(paths.prices / "summary.json") if "prices" in has else None,
             certificate=_json(paths.split / "certificate.json") if "split" in has else None,
             train_log=list(_lines(paths.train / "train_log.jsonl")) if "train" in has else (),
             evaluation=_json(paths.evaluate / "metrics.json") if "evaluate" in has else None,

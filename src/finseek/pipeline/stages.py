@@ -236,7 +236,10 @@ STAGES: tuple[Stage, ...] = (
         sections=("backtest",),
         needs=("prices", "split", "evaluate"),
         code=("core", "stats", "market", "backtest", "pipeline"),
-        outputs=("backtest/equity.csv", "backtest/trades.csv", "backtest/metrics.json"),
+        outputs=(
+            *(f"backtest/{name}.csv" for name in ("equity", "trades", "ledger", "fills", "rejected", "unexecuted")),
+            "backtest/metrics.json",
+        ),
         absent=_without_prices,
     ),
     Stage(

@@ -22,6 +22,7 @@ class ReportInputs:
             packages}, stages: {stage: {key, counts, seconds}}}``, the shapes of manifest.json.
         theses: ``theses/summary.json``.
         rejects: lines of ``theses/rejects.jsonl``.
+        prices: ``prices/summary.json``.
         certificate: ``split/certificate.json``.
         train_log: lines of ``train/train_log.jsonl``.
         evaluation: ``evaluate/metrics.json``.
@@ -41,6 +42,7 @@ class ReportInputs:
     run: Json
     theses: Json | None = None
     rejects: Rows = ()
+    prices: Json | None = None
     certificate: Json | None = None
     train_log: Rows = ()
     evaluation: Json | None = None

@@ -15,7 +15,6 @@ from finseek.backtest import (
     exposure_matched_excess,
     ledger,
     run_backtest,
-    write_ledger,
     write_result,
 )
 from finseek.core.actions import ACTIONS
@@ -143,24 +142,16 @@ def test_excess_is_the_return_itself_without_net_exposure(walk, everywhere):
     assert not exposure_matched_excess(result).any()
 
 
-def test_files(walk, everywhere, tmp_path):
-    prices = walk(30, 3)
-    result = run_backtest(everywhere(prices, WORDS), prices)
-    write_result(result, tmp_path)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["equity.csv", "metrics.json", "trades.csv"]
-    lines = (tmp_path / "equity.csv").read_text().splitlines()
-    assert lines[0].startswith("date,equity,")
-    assert len(lines) == 1 + len(result.equity)
-    assert json.loads((tmp_path / "metrics.json").read_text()) == json.loads(json.dumps(result.metrics))
-
-
-def test_ledger_files(walk, everywhere, signal, tmp_path):
+def test_files(walk, everywhere, signal, tmp_path):
     prices = walk(30, 3)
     signals = [*everywhere(prices, "BUY"), signal("C", 29, "SELL")]
     result = run_backtest(signals, prices, BacktestOptions(nulls=0))
-    write_ledger(result, tmp_path)
-    tables = {path.stem: pl.read_csv(path) for path in tmp_path.iterdir()}
-    assert set(tables) == {"ledger", "fills", "rejected", "unexecuted"}
+    write_result(result, tmp_path)
+    assert json.loads((tmp_path / "metrics.json").read_text()) == json.loads(json.dumps(result.metrics))
+    tables = {path.stem: pl.read_csv(path) for path in tmp_path.glob("*.csv")}
+    assert set(tables) == {"equity", "trades", "ledger", "fills", "rejected", "unexecuted"}
+    assert tables["equity"].columns[:2] == ["date", "equity"]
+    assert tables["equity"]["equity"].to_list() == result.account.equity.tolist()
     assert tables["unexecuted"].rows() == [("C", "2024-01-30", "SELL", None)]
     assert set(tables["rejected"]["reason"]) == {"cash"}
     assert tables["fills"]["commission"].sum() == pytest.approx(result.metrics["performance"]["commission_paid"])

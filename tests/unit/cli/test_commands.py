@@ -41,7 +41,44 @@ def test_any_signals_on_any_prices(files: Path) -> None:
     metrics = json.loads(done.stdout)
     # bought at the open of 01-03 (10), held over its close (11), sold at the open of 01-04 (11)
     assert metrics["performance"]["final_equity"] == pytest.approx(110_000)
-    assert sorted(path.name for path in (files / "bt").iterdir()) == ["equity.csv", "metrics.json", "trades.csv"]
+    written = {path.name for path in (files / "bt").iterdir()}
+    assert written == {
+        *("metrics.json", "equity.csv", "trades.csv", "ledger.csv", "fills.csv", "rejected.csv", "unexecuted.csv")
+    }
+
+
+def test_a_sweep_of_two_keys_ends_in_a_heat_map(files: Path) -> None:
+    source = ["--signals", "signals.csv", "--prices", "prices.csv", "--out", "sweep"]
+    keys = ["--sweep", "slippage=0,0.01", "--sweep", "backtest.limits.max_gross=[null,0.5]"]
+    done = finseek("backtest", *source, *keys, cwd=files)
+    assert done.returncode == 0, done.stderr
+    assert "Sweep of 4 points" in done.stdout
+    assert "Sharpe by limits.max_gross (down) and slippage (across)" in done.stdout
+    lines = (files / "sweep" / "sweep.csv").read_text().splitlines()
+    assert len(lines) == 5
+    assert lines[0].startswith("slippage,limits.max_gross,total_return")
+    assert (files / "sweep" / "heat_map.csv").read_text().splitlines()[0] == "limits.max_gross,0.0,0.01"
+    assert (files / "sweep" / "returns.csv").read_text().splitlines()[0] == "date,0,1,2,3"
+
+
+@pytest.mark.parametrize(
+    ("sweep", "part"),
+    [
+        (["slippage"], "is not KEY=VALUES, as in --sweep slippage=0,0.001,0.002"),
+        (["slippage="], "is not KEY=VALUES"),
+        (["slippage=0", "slippage=0.1"], "names slippage twice"),
+        (["slipage=0,0.1"], "no key 'slipage': the nearest is slippage"),
+        (["slippage=0,1"], "backtest.slippage: Input should be less than 1"),
+        (["slippage=[0,"], "no list of values"),
+    ],
+)
+def test_a_wrong_sweep_is_one_line(files: Path, sweep: list[str], part: str) -> None:
+    keys = [word for one in sweep for word in ("--sweep", one)]
+    done = finseek("backtest", "--signals", "signals.csv", "--prices", "prices.csv", "--out", "s", *keys, cwd=files)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert part in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert not (files / "s").exists()
 
 
 @pytest.mark.parametrize(

@@ -341,6 +341,17 @@ def make_inputs(
             }
             for i in range(24)
         ],
+        "prices": {
+            "tickers": 8,
+            "sessions": 496,
+            "first_session": "2023-07-10",
+            "last_session": "2025-06-30",
+            "bars": 3968,
+            "missing_bars": 0,
+            "tickers_without_last_session": [],
+            "benchmark": None,
+            "survivorship_warning": "all 8 tickers trade to the last session",
+        },
         "certificate": certificate(),
         "train_log": train_log(rng, 600),
         "evaluation": evaluation(rng, 616, sessions),

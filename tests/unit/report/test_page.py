@@ -21,6 +21,7 @@ ATTACK = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'&{{7*7}}</scri
 ABSENT: dict[str, Any] = {
     "theses": None,
     "rejects": (),
+    "prices": None,
     "certificate": None,
     "train_log": (),
     "evaluation": None,
@@ -187,6 +188,16 @@ def test_whatever_is_absent_the_page_is_made(field: str) -> None:
     told = {"theses", "certificate", "train_log", "evaluation", "backtest", "lineage", "trials"}
     if field in told:
         assert "not run" in words
+
+
+def test_a_universe_of_survivors_is_warned_of_beside_the_returns() -> None:
+    inputs = make_inputs()
+    assert inputs.prices is not None
+    words = "A universe of survivors: all 8 tickers trade to the last session."
+    section = tree(build_report(inputs)[0]).get_element_by_id("backtest").text_content()
+    assert words in section
+    whole = replace(inputs, prices={**inputs.prices, "survivorship_warning": ""})
+    assert "survivors" not in build_report(whole)[0]
 
 
 def test_nothing_at_all_is_red(pages: dict[str, str]) -> None:

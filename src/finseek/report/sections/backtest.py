@@ -57,7 +57,7 @@ def section(inputs: ReportInputs, figures: Figures) -> Section:
     """Performance against its benchmarks."""
     if not figures.accounts:
         return Section("backtest", "Backtest", LEAD, [Notice("No backtest: no account was simulated in this run.")])
-    blocks: list[Block] = _performance(figures)
+    blocks: list[Block] = [*_survivorship(inputs.prices), *_performance(figures)]
     table = inputs.equity
     if table is not None and not {"date", "equity"} <= table.keys():
         raise ArtifactError(f"the equity table holds {', '.join(table)}; it needs date and equity: make it again")
@@ -65,6 +65,11 @@ def section(inputs: ReportInputs, figures: Figures) -> Section:
         months = monthly(table["date"], numbers(table, "equity"))
         blocks += [*_curves(table), *([months] if months else []), *_exposure(table)]
     return Section("backtest", "Backtest", LEAD, [*blocks, *ledger_blocks(inputs.backtest or {}, figures)])
+
+
+def _survivorship(prices: Json | None) -> list[Block]:
+    warning = (prices or {}).get("survivorship_warning")
+    return [Notice(f"A universe of survivors: {warning}.", "caution")] if warning else []
 
 
 def _performance(figures: Figures) -> list[Block]:

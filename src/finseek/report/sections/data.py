@@ -15,8 +15,10 @@ LEAD = (
 
 
 def section(inputs: ReportInputs) -> Section:
-    """Counts, rejects and the split certificate."""
-    return Section("data", "Data and split", LEAD, [*_theses(inputs), *_split(inputs.certificate)])
+    """Counts, rejects, prices and the split certificate."""
+    return Section(
+        "data", "Data and split", LEAD, [*_theses(inputs), *_prices(inputs.prices), *_split(inputs.certificate)]
+    )
 
 
 def _reasons(caption: str, explain: str, counts: Json) -> Table:
@@ -75,6 +77,26 @@ def _rejects(listed: Rows, total: int | None) -> list[Block]:
             folded=True,
         )
     ]
+
+
+def _prices(summary: Json | None) -> list[Block]:
+    if summary is None:
+        return [Notice("No prices were read in this run.")]
+    span = f"{summary.get('first_session')} to {summary.get('last_session')}"
+    early = summary.get("tickers_without_last_session") or []
+    facts = Facts(
+        [
+            (
+                "Tickers with prices",
+                integer(summary.get("tickers")),
+                f"{integer(len(early))} end before the last session",
+            ),
+            ("Sessions", integer(summary.get("sessions")), span),
+            ("Bars", integer(summary.get("bars")), f"{integer(summary.get('missing_bars'))} missing"),
+            ("Benchmark", str(summary.get("benchmark") or ABSENT), "held beside the account where there is one"),
+        ]
+    )
+    return [facts]
 
 
 def _split(certificate: Json | None) -> list[Block]:
