@@ -52,13 +52,13 @@ class _Torch:
         return getattr(self._real, name)
 
 
-def patch_automodel_without_cuda() -> bool:
-    """Patch AutoModel's modules in this process if there is no CUDA; whether it was needed."""
+def patch_automodel_without_cuda(*more: str) -> bool:
+    """Patch AutoModel's modules, and `more` of them, in this process if there is no CUDA; whether it was needed."""
     import torch
 
     if torch.cuda.is_available():
         return False
-    for name in ASK_FOR_CUDA:
+    for name in (*ASK_FOR_CUDA, *more):
         module: Any = import_module(name)
         if module.torch is torch:
             module.torch = _Torch(torch)

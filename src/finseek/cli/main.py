@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Annotated, Optional
+import warnings
+from typing import Annotated, Any, Optional
 
 import typer
 
 import finseek
-from finseek.cli import audit, backtest, checkpoint, doctor, evaluate, manifest, prices, run, samples, theses
+from finseek.cli import audit, backtest, checkpoint, doctor, evaluate, launch, manifest, prices, run, samples, theses
 
 app = typer.Typer(
     name="finseek",
@@ -19,7 +20,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (run, theses, prices, samples, evaluate, backtest, checkpoint, audit, manifest, doctor):
+for module in (run, theses, prices, samples, evaluate, backtest, checkpoint, audit, manifest, doctor, launch):
     module.register(app)
 
 
@@ -43,8 +44,17 @@ def _options(
 
 def main() -> None:
     """Run the command line; every error raised on purpose is one line and an exit code."""
-    from finseek.core.errors import FinseekError
+    from finseek.core.errors import FinseekError, Note
 
+    show = warnings.showwarning
+
+    def note(message: Warning | str, category: type[Warning], *place: Any, **named: Any) -> None:
+        if issubclass(category, Note):
+            print(f"finseek: note: {message}", file=sys.stderr)
+        else:
+            show(message, category, *place, **named)
+
+    warnings.showwarning = note
     try:
         app()
     except FinseekError as error:

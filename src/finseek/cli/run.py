@@ -12,6 +12,7 @@ import typer
 
 if TYPE_CHECKING:
     from finseek.pipeline import LoadedConfig, RunResult
+    from finseek.train.job import Node
 
 ConfigArgument = Annotated[Path, typer.Argument(help="YAML config.")]
 SetOption = Annotated[
@@ -103,21 +104,32 @@ def run(
 
 
 def execute(
-    context: typer.Context, config: Path, last: str | None = None, assignments: list[str] | None = None
+    context: typer.Context,
+    config: Path,
+    last: str | None = None,
+    assignments: list[str] | None = None,
+    node: Node | None = None,
 ) -> RunResult:
     """Run the stages of a config up to ``last``, with progress on the terminal."""
-    return _execute(context, load(config, assignments), None, last, ())
+    return _execute(context, load(config, assignments), None, last, (), node)
 
 
 def _execute(
-    context: typer.Context, loaded: LoadedConfig, first: str | None, last: str | None, skip: Sequence[str]
+    context: typer.Context,
+    loaded: LoadedConfig,
+    first: str | None,
+    last: str | None,
+    skip: Sequence[str],
+    node: Node | None = None,
 ) -> RunResult:
     from finseek.cli.terminal import TerminalProgress, say
     from finseek.core.progress import silent
     from finseek.pipeline import run as run_stages
+    from finseek.train.job import Node
 
+    node = node or Node()
     if context.obj["quiet"]:
-        return run_stages(loaded, first=first, last=last, skip=skip, progress=silent)
+        return run_stages(loaded, first=first, last=last, skip=skip, progress=silent, node=node)
     progress = TerminalProgress()
 
     def tell(line: str) -> None:
@@ -125,7 +137,7 @@ def _execute(
         say(line)
 
     try:
-        return run_stages(loaded, first=first, last=last, skip=skip, progress=progress, say=tell)
+        return run_stages(loaded, first=first, last=last, skip=skip, progress=progress, say=tell, node=node)
     finally:
         progress.finish()
 

@@ -1,6 +1,7 @@
 """Every error that finseek raises on purpose.
 
     FinseekError            exit 1: the work failed
+    ├── Stopped             exit 75: asked to stop, all is saved, the same command goes on
     ├── InputError          exit 2: wrong usage or input (also a ValueError)
     │   ├── ConfigError     a key, a value or a combination in the config
     │   └── MissingPart     an optional part that is not installed
@@ -19,6 +20,12 @@ class FinseekError(Exception):
 
     def __init__(self, message: str) -> None:
         super().__init__(" ".join(message.split()))
+
+
+class Stopped(FinseekError):
+    """Work that was asked to stop and saved its state: the same command goes on from there."""
+
+    exit_code = 75  # EX_TEMPFAIL of sysexits.h: a scheduler may start it again
 
 
 class InputError(FinseekError, ValueError):
@@ -46,3 +53,7 @@ class MissingPart(InputError):
 
 class ArtifactError(FinseekError):
     """An artifact is missing, altered, or not what its name says."""
+
+
+class Note(UserWarning):
+    """What the user should know though nothing is wrong, by :func:`warnings.warn`; a line on the command line."""

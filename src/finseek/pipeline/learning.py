@@ -11,7 +11,7 @@ from finseek.pipeline.stages import StageContext
 
 def train_the_model(context: StageContext) -> dict[str, Any]:
     """Stage ``train``: samples to a checkpoint; a killed training goes on where its last state was."""
-    from finseek.train import ModelInit, TrainJob, load_engine
+    from finseek.train import ModelInit, TrainJob, engine_or_stand_in
 
     config, paths = context.config, context.paths
     assert config.model is not None
@@ -26,8 +26,9 @@ def train_the_model(context: StageContext) -> dict[str, Any]:
         seed=config.run.seed,
         tracking=config.tracking,
         template=config.prompt.template,
+        node=context.node,
     )
-    result = load_engine(config.train.engine).run(job, context.progress)
+    result = engine_or_stand_in(config.train.engine).run(job, context.progress)
     return {
         "steps": result.steps,
         "tokens": result.tokens,

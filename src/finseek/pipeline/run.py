@@ -18,6 +18,7 @@ from finseek.pipeline.lock import held
 from finseek.pipeline.paths import RunPaths
 from finseek.pipeline.stages import STAGES, Stage, StageContext, check_model
 from finseek.pipeline.validity import Validity, external_inputs
+from finseek.train.job import Node
 
 Say = Callable[[str], None]
 
@@ -67,6 +68,7 @@ def run(
     skip: Collection[str] = (),
     progress: Progress = silent,
     say: Say = lambda line: None,
+    node: Node = Node(),  # noqa: B008
 ) -> RunResult:
     """Run the stages of a config.
 
@@ -79,6 +81,7 @@ def run(
         skip: stages to leave out.
         progress: told where long work stands.
         say: told one line for each stage.
+        node: this machine, where several train one model: the first one.
 
     Raises:
         FinseekError: whatever a stage refuses; ``state.json`` then says *failed* and where.
@@ -92,7 +95,7 @@ def run(
         state = cache.RunState(paths.state)
         validity = Validity(config, paths.root, state)
         try:
-            outcomes = tuple(_run_stages(validity, paths, chosen, first, progress, say))
+            outcomes = tuple(_run_stages(validity, paths, chosen, first, progress, say, node))
         except BaseException as error:
             state.close("interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
             raise
@@ -142,6 +145,7 @@ def _run_stages(
     first: str | None,
     progress: Progress,
     say: Say,
+    node: Node,
 ) -> Iterator[StageOutcome]:
     config, state = validity.config, validity.state
     for stage in chosen:
@@ -167,7 +171,7 @@ def _run_stages(
         paths.manifest.unlink(missing_ok=True)
         state.enter(stage.name)
         begin = time.perf_counter()
-        counts = stage.run(StageContext(config, paths, key, present, progress))
+        counts = stage.run(StageContext(config, paths, key, present, progress, node))
         seconds = round(time.perf_counter() - begin, 3)
         outputs = cache.record_files(paths.root, stage.outputs)
         state.finish(stage.name, {"key": key, "outputs": outputs, "counts": counts, "seconds": seconds})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from finseek.core.errors import ConfigError
 from finseek.core.progress import Progress
 from finseek.pipeline.config import Config
 from finseek.pipeline.paths import RunPaths
+from finseek.train.job import Node
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class StageContext:
         key: the key under which the outputs will be valid.
         present: earlier stages whose outputs may be read; what else lies in the folder belongs to another config.
         progress: told where long work stands.
+        node: this machine, where several train one model.
     """
 
     config: Config
@@ -31,6 +33,7 @@ class StageContext:
     key: str
     present: frozenset[str]
     progress: Progress
+    node: Node = field(default_factory=Node)
 
 
 def _nothing(config: Config) -> dict[str, Path]:

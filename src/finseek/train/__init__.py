@@ -1,6 +1,6 @@
 """Training: one job, several engines, one result."""
 
-from finseek.train.engines import load_engine
+from finseek.train.engines import engine_or_stand_in, load_engine
 from finseek.train.job import Engine, ModelInit, Node, TrainJob, TrainResult
 from finseek.train.options import LoraOptions, ModelOptions, ParallelOptions, TrackingOptions, TrainOptions
 
@@ -15,5 +15,6 @@ __all__ = [
     "TrainJob",
     "TrainOptions",
     "TrainResult",
+    "engine_or_stand_in",
     "load_engine",
 ]

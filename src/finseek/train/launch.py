@@ -1,4 +1,4 @@
-"""How a training job is started: in this process, under torchrun, or by Slurm."""
+"""How a training job is started on machines: the command of each, and the script that has Slurm start them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from pydantic import Field
 
 from finseek.core.artifacts import write_text
-from finseek.core.errors import FinseekError, MissingPart
+from finseek.core.errors import FinseekError, MissingPart, Stopped
 from finseek.core.options import Options
 from finseek.train.options import ParallelOptions
 
@@ -26,35 +26,43 @@ class SlurmOptions(Options):
     container: str | None = Field(None, description="Container image (pyxis) that the job runs in.")
     mounts: tuple[str, ...] = Field((), description="Folders mounted into the container, source:target.")
     setup: tuple[str, ...] = Field((), description="Shell lines before the start, such as module load or activate.")
-    requeue_seconds: int = Field(120, ge=10, description="Seconds before the end of the time limit to requeue.")
+    requeue_seconds: int = Field(300, ge=10, description="Seconds before the time limit in which to save and requeue.")
     port: int = Field(29400, ge=1024, le=65535, description="Port of the rendezvous on the first node.")
 
 
-def training_command(arguments: Sequence[str], parallel: ParallelOptions, rendezvous: str | None = None) -> list[str]:
-    """The command of one node: the program itself, or torchrun around it where there is more than one process.
+def node_commands(program: Sequence[str], arguments: Sequence[str], parallel: ParallelOptions, head: str) -> list[str]:
+    """The command of each machine as a line of shell, the first machine's first.
 
     Args:
-        arguments: of ``finseek``, such as ``["train", "run.yaml"]``.
-        parallel: nodes and devices.
-        rendezvous: HOST:PORT of the first node, for several nodes.
+        program: finseek itself.
+        arguments: of ``finseek train``.
+        parallel: layout.
+        head: HOST:PORT of the first machine, for several.
     """
-    if parallel.world_size == 1:
-        return ["finseek", *arguments]
-    meeting = ["--standalone"] if parallel.num_nodes == 1 else ["--rdzv-backend=c10d", f"--rdzv-endpoint={rendezvous}"]
-    shape = [f"--nnodes={parallel.num_nodes}", f"--nproc-per-node={parallel.devices_per_node}"]
-    return ["torchrun", *shape, *meeting, "--max-restarts=0", "-m", "finseek.cli.main", *arguments]
+    if parallel.num_nodes == 1:
+        return [shlex.join([*program, "train", *arguments])]
+    common = [*program, "launch", *arguments, "--rendezvous", head, "--node"]
+    return [shlex.join([*common, str(rank)]) for rank in range(parallel.num_nodes)]
 
 
 def slurm_script(
-    name: str, arguments: Sequence[str], parallel: ParallelOptions, options: SlurmOptions, logs: Path
+    name: str,
+    program: Sequence[str],
+    arguments: Sequence[str],
+    parallel: ParallelOptions,
+    options: SlurmOptions,
+    logs: Path,
 ) -> str:
-    """An sbatch script: one torchrun a node, one rendezvous, requeued before its time is over or when preempted.
+    """An sbatch script: one task a node, which starts the processes of its devices; all meet at the first node.
 
-    A requeued job goes on from its last state. A process that fails ends all others (``--kill-on-bad-exit``).
+    Before its time is over the job is sent SIGUSR1; it saves, ends with the code of :class:`Stopped`, and is requeued.
+    Slurm requeues it itself after a preemption or the failure of a node. It goes on from its last state. A task that
+    fails ends all others (``--kill-on-bad-exit``).
 
     Args:
         name: of the job.
-        arguments: of ``finseek``.
+        program: finseek itself, on the nodes or in the container.
+        arguments: of ``finseek train``.
         parallel: nodes and devices.
         options: what else is asked for.
         logs: folder of the job's output.
@@ -73,8 +81,10 @@ def slurm_script(
         "signal": f"B:USR1@{options.requeue_seconds}",
     }
     header = [f"#SBATCH --{key}={value}" for key, value in asked.items() if value is not None]
-    command = training_command(arguments, parallel, f"RENDEZVOUS:{options.port}")
-    line = shlex.join(command).replace("RENDEZVOUS", "$head")
+    if parallel.num_nodes == 1:
+        line = shlex.join([*program, "train", *arguments])
+    else:
+        line = shlex.join([*program, "launch", *arguments, "--rendezvous"]) + f' "$head:{options.port}"'
     container = [f"--container-image={options.container}"] if options.container else []
     container += [f"--container-mounts={','.join(options.mounts)}"] if options.container and options.mounts else []
     srun = shlex.join(["srun", "--kill-on-bad-exit=1", *container])
@@ -87,11 +97,13 @@ def slurm_script(
             *options.setup,
             'read -r head < <(scontrol show hostnames "$SLURM_JOB_NODELIST")',
             # bash runs a trap only between commands, so the step runs in the background and is waited for.
-            "trap 'scontrol requeue \"$SLURM_JOB_ID\"' USR1",
+            "trap 'kill -USR1 \"$step\" 2>/dev/null || :' USR1 TERM",
             f"{srun} {line} &",
             "step=$!",
-            # 138 is 128 + USR1: the wait was interrupted, the step goes on.
-            'until wait "$step"; status=$?; [ "$status" -ne 138 ]; do :; done',
+            # A wait that a signal interrupts says nothing of the step, which goes on.
+            'while kill -0 "$step" 2>/dev/null; do wait "$step" || :; done',
+            'wait "$step" && status=0 || status=$?',
+            f'[ "$status" -ne {Stopped.exit_code} ] || scontrol requeue "$SLURM_JOB_ID"',
             'exit "$status"',
             "",
         ]

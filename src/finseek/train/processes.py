@@ -62,15 +62,23 @@ def run_processes(target: str, job: TrainJob, follow: Callable[[], None] = lambd
     return result
 
 
-def join(output: Path, parallel: ParallelOptions, node: Node, threads: int) -> None:
+def join(output: Path, parallel: ParallelOptions, node: Node, threads: int, since: float = 0.0) -> None:
     """The part of a further machine in a job of several: wait for the first one's job, compute, end.
+
+    Args:
+        output: folder of the job.
+        parallel: its layout.
+        node: this machine.
+        threads: of each process.
+        since: a job that was over before then was another; seconds since 1970.
 
     Raises:
         FinseekError: the first error of any process.
     """
     folder = output / FOLDER
     while not _begun(folder, node.meeting):
-        if (output / f"{OVER}-{node.meeting}").exists():
+        over = output / f"{OVER}-{node.meeting}"
+        if over.exists() and over.stat().st_mtime >= since:
             return
         time.sleep(POLL_SECONDS)
     _processes(folder, parallel, node, threads, lambda: None)

@@ -1,4 +1,4 @@
-"""The commands that start a job, and an sbatch script that bash runs."""
+"""The commands that start a job, and an sbatch script that bash runs; tests/distributed has a real Slurm run one."""
 
 from __future__ import annotations
 
@@ -9,21 +9,20 @@ from pathlib import Path
 
 import pytest
 
-from finseek.core.errors import FinseekError
+from finseek.core.errors import FinseekError, Stopped
 from finseek.train import ParallelOptions
-from finseek.train.launch import SlurmOptions, slurm_script, submit, training_command
+from finseek.train.launch import SlurmOptions, node_commands, slurm_script, submit
+
+PROGRAM = ["finseek"]
 
 
-def test_one_process_needs_no_torchrun():
-    assert training_command(["train", "run.yaml"], ParallelOptions()) == ["finseek", "train", "run.yaml"]
-
-
-def test_one_node_meets_alone_and_several_at_the_first():
-    one = training_command(["train", "a.yaml"], ParallelOptions(devices_per_node=8))
-    assert one[:4] == ["torchrun", "--nnodes=1", "--nproc-per-node=8", "--standalone"]
-    many = training_command(["train", "a.yaml"], ParallelOptions(num_nodes=4, devices_per_node=8), "n0:1")
-    assert "--rdzv-endpoint=n0:1" in many
-    assert many[-3:] == ["finseek.cli.main", "train", "a.yaml"]
+def test_one_machine_trains_and_several_meet_at_the_first() -> None:
+    one = ParallelOptions(devices_per_node=8)
+    assert node_commands(PROGRAM, ["a b.yaml"], one, "n0:1") == ["finseek train 'a b.yaml'"]
+    two = ParallelOptions(num_nodes=2, devices_per_node=8)
+    assert node_commands(PROGRAM, ["a.yaml"], two, "n0:1") == [
+        f"finseek launch a.yaml --rendezvous n0:1 --node {rank}" for rank in (0, 1)
+    ]
 
 
 def stub(folder: Path, name: str, body: str) -> None:
@@ -33,8 +32,8 @@ def stub(folder: Path, name: str, body: str) -> None:
 
 
 @pytest.fixture
-def cluster(tmp_path, monkeypatch):
-    """The commands of Slurm as far as the script calls them; a real one-node Slurm runs in the soak tests."""
+def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The commands of Slurm as far as the script calls them."""
     programs = tmp_path / "bin"
     programs.mkdir()
     stub(programs, "scontrol", 'case $1 in show) echo n7; echo n8;; requeue) echo "requeued $2";; esac')
@@ -45,39 +44,54 @@ def cluster(tmp_path, monkeypatch):
     return programs
 
 
+def run(text: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["bash", "-c", text], capture_output=True, text=True, check=False)
+
+
 @pytest.mark.parametrize("status", [0, 3])
-def test_the_script_runs_the_step_and_keeps_its_status(cluster, tmp_path, monkeypatch, status):
+def test_the_script_runs_the_step_and_keeps_its_status(
+    cluster: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
     monkeypatch.setenv("SRUN_STATUS", str(status))
     options = SlurmOptions(partition="gpu", container="image.sqsh", mounts=("/data:/data",), setup=("echo ready",))
-    text = slurm_script(
-        "my run", ["train", "a config.yaml"], ParallelOptions(num_nodes=2, devices_per_node=8), options, tmp_path
-    )
-    done = subprocess.run(["bash", "-c", text], capture_output=True, text=True, check=False)
+    layout = ParallelOptions(num_nodes=2, devices_per_node=8)
+    text = slurm_script("my run", PROGRAM, ["a config.yaml"], layout, options, tmp_path)
+    done = run(text)
     assert done.returncode == status, done.stderr
     ready, line = done.stdout.splitlines()
     assert ready == "ready"
     assert line == (
-        "srun --kill-on-bad-exit=1 --container-image=image.sqsh --container-mounts=/data:/data torchrun --nnodes=2"
-        " --nproc-per-node=8 --rdzv-backend=c10d --rdzv-endpoint=n7:29400 --max-restarts=0"
-        " -m finseek.cli.main train a config.yaml"
+        "srun --kill-on-bad-exit=1 --container-image=image.sqsh --container-mounts=/data:/data"
+        " finseek launch a config.yaml --rendezvous n7:29400"
     )
     asked = dict(re.findall(r"^#SBATCH --([\w-]+)=(.*)$", text, re.MULTILINE))
-    assert (asked["nodes"], asked["gpus-per-node"], asked["cpus-per-task"]) == ("2", "8", "64")
-    assert asked["signal"] == "B:USR1@120"
+    assert (asked["nodes"], asked["ntasks-per-node"]) == ("2", "1")
+    assert (asked["gpus-per-node"], asked["cpus-per-task"]) == ("8", "64")
+    assert asked["signal"] == "B:USR1@300"
     assert "account" not in asked
     assert "#SBATCH --requeue\n" in text
 
 
-def test_a_preemption_signal_requeues(cluster, tmp_path):
-    stub(cluster, "srun", "kill -USR1 $PPID; sleep 0.2; echo step over")
-    text = slurm_script("r", ["train", "c.yaml"], ParallelOptions(), SlurmOptions(gpus=False), tmp_path)
+@pytest.mark.parametrize(
+    ("ending", "status", "said"),
+    [
+        (f"exit {Stopped.exit_code}", Stopped.exit_code, ["told", "requeued 31"]),
+        ("exit 0", 0, ["told"]),  # it was done before its time was over
+        ("exit 1", 1, ["told"]),
+    ],
+)
+def test_a_signal_reaches_the_step_and_a_saved_job_is_requeued(
+    cluster: Path, tmp_path: Path, ending: str, status: int, said: list[str]
+) -> None:
+    stub(cluster, "srun", f"trap 'echo told; {ending}' USR1; kill -USR1 $PPID; while :; do sleep 0.05; done")
+    text = slurm_script("r", PROGRAM, ["c.yaml"], ParallelOptions(), SlurmOptions(gpus=False), tmp_path)
     assert "gpus-per-node" not in text
-    done = subprocess.run(["bash", "-c", text], capture_output=True, text=True, check=False)
-    assert done.stdout.splitlines() == ["requeued 31", "step over"]
-    assert done.returncode == 0
+    done = run(text)
+    assert done.stdout.splitlines() == said
+    assert done.returncode == status
 
 
-def test_a_refusal_of_slurm_is_told(cluster, tmp_path):
+def test_a_refusal_of_slurm_is_told(cluster: Path, tmp_path: Path) -> None:
     stub(cluster, "sbatch", "echo 'no such partition' >&2; exit 1")
     with pytest.raises(FinseekError, match="no such partition"):
         submit(tmp_path / "job.sh", "#!/bin/bash\n")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
 from importlib import import_module
 from typing import cast
 
-from finseek.core.errors import ConfigError, MissingPart
+from finseek.core.errors import ConfigError, MissingPart, Note
 from finseek.train.job import Engine
 
 ENGINES = {
@@ -32,3 +33,22 @@ def load_engine(name: str) -> Engine:
             raise
         raise MissingPart(missing.name or module, extra, f"train.engine {name}") from missing
     return cast(Engine, engine())
+
+
+STANDS_IN = {"automodel": "lightning"}
+
+
+def engine_or_stand_in(name: str) -> Engine:
+    """The engine, or another that reads the same config where its libraries are not installed, with a note.
+
+    Raises:
+        ConfigError: for an unknown name.
+        MissingPart: when the engine's libraries are not installed, and no other engine stands in.
+    """
+    try:
+        return load_engine(name)
+    except MissingPart as missing:
+        if name not in STANDS_IN:
+            raise
+        warnings.warn(f"{missing}; engine {STANDS_IN[name]} trains instead", Note, stacklevel=2)
+        return load_engine(STANDS_IN[name])

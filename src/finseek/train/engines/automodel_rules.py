@@ -1,0 +1,80 @@
+"""What AutoModel 0.7 cannot do with a DeepSeek-V3, refused before any work, each with its reason."""
+
+from __future__ import annotations
+
+import warnings
+
+from finseek.core.errors import ConfigError, Note
+from finseek.model import DeepSeekConfig
+from finseek.train.engines.automodel_recipe import Machine, Sizes
+from finseek.train.job import TrainJob
+
+
+def check_job_for_automodel(job: TrainJob, machine: Machine) -> None:
+    """Refuse what would be wrong or dropped; say what differs.
+
+    Raises:
+        ConfigError: names the key, the reason and the remedy.
+    """
+    options, parallel = job.options, job.parallel
+    weights, sizes = options.loss_weights, Sizes.of(job)
+    config = DeepSeekConfig.from_json(job.init.path) if job.init.path else None
+    rules = (
+        (
+            parallel.tensor_model_parallel_size > 1,
+            f"parallel.tensor_model_parallel_size {parallel.tensor_model_parallel_size}: AutoModel 0.7 has no"
+            " tensor-parallel plan for DeepSeek-V3: set it to 1, and share experts and layers instead",
+        ),
+        (
+            parallel.context_parallel_size > 1 and not machine.transformer_engine,
+            f"parallel.context_parallel_size {parallel.context_parallel_size}: AutoModel splits sequences only in"
+            " Transformer Engine's attention, which is not installed here: set it to 1",
+        ),
+        (
+            options.packed_sequence_size > 0,
+            f"train.packed_sequence_size {options.packed_sequence_size}: without Transformer Engine AutoModel's"
+            " attention lets packed samples see each other, and with it packs in an order of its own: set it to 0",
+        ),
+        (
+            weights.action != weights.rest,
+            f"train.loss_weights {weights.action:g} and {weights.rest:g}: AutoModel weighs all tokens alike: make them"
+            " equal, or use engine lightning",
+        ),
+        (
+            options.average_decay > 0,
+            f"train.average_decay {options.average_decay:g}: AutoModel keeps no average of weights: set it to 0",
+        ),
+        (
+            options.load_in_4bit,
+            "train.load_in_4bit: routed experts cannot be kept in 4 bits in AutoModel 0.7: set it to false",
+        ),
+        (
+            options.lora is not None and (options.lora.bias != "none" or options.lora.rslora or options.lora.loftq),
+            "train.lora: bias, rslora and loftq are not known to AutoModel: leave them out, or use engine trl",
+        ),
+        (
+            options.lora is not None and job.init.path is None,
+            "train.lora on random weights (model.preset) leaves an adapter of a model that nobody has: give model.path",
+        ),
+        (
+            sizes.passes < parallel.pipeline_model_parallel_size,
+            f"train.global_batch_size {options.global_batch_size} makes {sizes.passes} forward passes of"
+            f" {options.micro_batch_size} in each replica, fewer than the {parallel.pipeline_model_parallel_size}"
+            " stages of the pipeline: raise it, or lower train.micro_batch_size",
+        ),
+    )
+    for broken, message in rules:
+        if broken:
+            raise ConfigError(message)
+    for said, message in (
+        (
+            config is not None and config.num_nextn_predict_layers > 0 and options.mtp_loss > 0,
+            "AutoModel 0.7 does not train the multi-token-prediction layers: train.mtp_loss is not used",
+        ),
+        (
+            options.balance_loss > 0 and options.micro_batch_size > 1,
+            "AutoModel takes the balance loss over a forward pass, not over each sequence",
+        ),
+    ):
+        if said:
+            warnings.warn(message, Note, stacklevel=3)
