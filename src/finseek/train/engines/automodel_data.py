@@ -31,7 +31,7 @@ def write_arrays(folder: Path, samples: TokenSet, answer_only: bool) -> None:
     np.save(folder / "starts.npy", samples.starts)
 
 
-class Rows(Dataset[dict[str, NDArray[np.int32]]]):
+class Rows(Dataset[dict[str, NDArray[np.int32]]]):  # type: ignore[misc]
     """Rows in the order in which they are wanted, ``EMPTY`` where there is none."""
 
     def __init__(self, folder: str, order: NDArray[np.int64]) -> None:

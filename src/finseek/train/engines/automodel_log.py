@@ -119,7 +119,7 @@ class LogFollower:
             return float(training[step - 1]["lr"])
         options = self.options
         peak, floor = options.learning_rate, options.min_learning_rate_ratio
-        return learning_rate(0, self.total, peak, options.warmup_steps, floor)
+        return float(learning_rate(0, self.total, peak, options.warmup_steps, floor))
 
 
 def _records(file: Path) -> dict[int, dict[str, Any]]:

@@ -32,9 +32,10 @@ class PlannedRate(OptimizerParamScheduler):  # type: ignore[misc]
     def get_lr(self, param_group: dict[str, Any]) -> float:
         """The rate of the next step."""
         options = self.options
-        return learning_rate(
+        rate: float = learning_rate(
             self.num_steps, self.total, options.learning_rate, options.warmup_steps, options.min_learning_rate_ratio
         )
+        return rate
 
 
 class PlannedSteps(StepScheduler):  # type: ignore[misc]
