@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
+from finseek.checkpoint.coverage import check_names, mtp_tensors
 from finseek.checkpoint.fp8 import BY_HEADER, FORMATS, SCALE_SUFFIX, TARGETS, Target
 from finseek.checkpoint.kernels import load_kernel
-from finseek.checkpoint.names import coverage
 from finseek.checkpoint.options import DequantizeOptions
 from finseek.checkpoint.scales import read_quantization, read_scales
 from finseek.checkpoint.shards import Checkpoint, TensorInfo, read_checkpoint
@@ -16,12 +15,7 @@ from finseek.checkpoint.stream.job import Conversion, Job, Step, run
 from finseek.checkpoint.stream.plan import Out
 from finseek.checkpoint.stream.transforms import Cast, Copy, Dequantize, Look
 from finseek.checkpoint.stream.workers import Task
-from finseek.core.errors import InputError
 from finseek.core.progress import Progress, silent
-from finseek.model import DeepSeekConfig
-
-DEEPSEEK = ("deepseek_v2", "deepseek_v3")
-LAYER = re.compile(r"^model\.layers\.(\d+)\.")
 
 
 def dequantize_checkpoint(
@@ -93,31 +87,3 @@ def new_config(config: dict[str, Any], target: Target, mtp_dropped: bool) -> dic
     if mtp_dropped:
         new |= {key: 0 for key in ("num_nextn_predict_layers", "num_mtp_layers") if key in config}
     return new
-
-
-def mtp_tensors(source: Checkpoint) -> set[str]:
-    """Tensors of layers behind the trunk's last, by the depth in the config.
-
-    Raises:
-        InputError: the config does not say how many layers the trunk has.
-    """
-    layers = source.config.get("num_hidden_layers")
-    if type(layers) is not int:
-        raise InputError(f"{source.folder}: config.json has no num_hidden_layers, so MTP layers cannot be told apart")
-    return {name for name in source.tensors if (found := LAYER.match(name)) and int(found[1]) >= layers}
-
-
-def check_names(source: Checkpoint) -> None:
-    """Hold the names of a DeepSeek checkpoint against its config; other models are taken as they are.
-
-    Raises:
-        InputError: a tensor is missing, has no place, or not the config's shape.
-    """
-    if source.config.get("model_type") not in DEEPSEEK:
-        return
-    config = DeepSeekConfig.from_dict(source.config)
-    shapes = {name: info.shape for name, info in source.tensors.items() if not name.endswith(SCALE_SUFFIX)}
-    faults = coverage(config, shapes).lines()
-    if faults:
-        listed = "; ".join(faults[:10]) + ("; …" if len(faults) > 10 else "")
-        raise InputError(f"{source.folder}: {len(faults)} tensors do not fit its config.json: {listed}")

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from finseek.checkpoint.dequantize import check_names, mtp_tensors
+from finseek.checkpoint.coverage import check_names, mtp_tensors
 from finseek.checkpoint.fp8 import FORMATS
 from finseek.checkpoint.lora import ADAPTER_CONFIG, ADAPTER_WEIGHTS, Adapter, Merge, delta_of, read_adapter
 from finseek.checkpoint.names import copies_of, weights_of

@@ -7,9 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from finseek.checkpoint.dequantize import DEEPSEEK
+from finseek.checkpoint.coverage import DEEPSEEK, coverage
 from finseek.checkpoint.fp8 import FORMATS, SCALE_SUFFIX
-from finseek.checkpoint.names import coverage
 from finseek.checkpoint.scales import block_size, faults
 from finseek.checkpoint.shards import Checkpoint, read_checkpoint
 from finseek.checkpoint.stream.ledger import LEDGER

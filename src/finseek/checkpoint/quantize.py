@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from finseek.checkpoint.dequantize import DEEPSEEK, check_names
+from finseek.checkpoint.coverage import DEEPSEEK, check_names
 from finseek.checkpoint.fp8 import BY_HEADER, FORMATS, SCALE_SUFFIX, Block, Format, grid, to_float32
 from finseek.checkpoint.names import weights_of
 from finseek.checkpoint.options import QuantizeOptions

@@ -101,7 +101,7 @@ def test_an_unknown_kernel_is_named() -> None:
     with pytest.raises(InputError, match="kernel 'cuda' is none of auto, numba, torch, triton"):
         load_kernel("cuda")
     with pytest.raises(
-        InputError, match="the triton kernel needs GPU 99, and torch finds [0-9]+: use kernel numba or torch"
+        InputError, match=r"the triton kernel needs GPU 99, and torch finds [0-9]+: use kernel numba or torch"
     ):
         load_kernel("triton", 99)
     assert {path.stem for path in Path(sys.modules[load_kernel.__module__].__file__).parent.glob("*.py")} == {

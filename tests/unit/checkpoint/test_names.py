@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from finseek.checkpoint.coverage import coverage
 from finseek.checkpoint.layouts import from_layout, homeless, placed, to_layout
-from finseek.checkpoint.names import COPIES, LAYOUTS, TABLE, coverage, weights_of
+from finseek.checkpoint.names import COPIES, LAYOUTS, TABLE, weights_of
 from finseek.core.errors import InputError
 from finseek.model import DeepSeekConfig, DeepSeekV3
 
