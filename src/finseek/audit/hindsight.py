@@ -18,7 +18,7 @@ from finseek.core.options import Options
 from finseek.market import Prices
 from finseek.theses import Thesis
 
-Kind = Literal["date_after_as_of", "price_seen_later"]
+Kind = Literal["date_after_as_of", "price_seen_later", "known_to_teacher"]
 Floats = NDArray[np.float64]
 
 _MONTHS = {name: place for place, name in enumerate(
@@ -105,6 +105,21 @@ def lint_hindsight(
         for kind, detail in details:
             findings.append(Finding(thesis.uid, thesis.ticker, thesis.as_of_date, kind, detail))  # type: ignore[arg-type]
     return findings
+
+
+def known_to_teacher(theses: Iterable[Thesis], cutoff: date | None) -> list[Finding]:
+    """A mark on every thesis as of the knowledge cutoff of its teacher or before, whatever its words say.
+
+    The teacher may have read what came next, and such hindsight leaves no trace that a linter could find.
+    """
+    if cutoff is None:
+        return []
+    detail = f"as of the teacher's knowledge cutoff {cutoff} or before: it may have been written with hindsight"
+    return [
+        Finding(thesis.uid, thesis.ticker, thesis.as_of_date, "known_to_teacher", detail)
+        for thesis in theses
+        if thesis.as_of_date <= cutoff
+    ]
 
 
 def later_dates(text: str, as_of_date: date, options: HindsightOptions) -> Iterator[str]:

@@ -23,7 +23,7 @@ def audit_the_run(context: StageContext) -> dict[str, Any]:
 
 
 def _leaks(context: StageContext) -> tuple[dict[str, Any], dict[str, int]]:
-    from finseek.audit.hindsight import HindsightOptions, lint_hindsight, summarize
+    from finseek.audit.hindsight import HindsightOptions, known_to_teacher, lint_hindsight, summarize
     from finseek.audit.splits import near_duplicate_findings
     from finseek.theses import load_split
 
@@ -32,7 +32,8 @@ def _leaks(context: StageContext) -> tuple[dict[str, Any], dict[str, int]]:
     everything = [thesis for part in splits.values() for thesis in part]
     hindsight_options = HindsightOptions(teacher_cutoff=config.theses.teacher_cutoff)
     findings = lint_hindsight(everything, run_prices(context), hindsight_options)
-    write_lines(paths.audit / "hindsight.jsonl", (msgspec.json.encode(finding) for finding in findings))
+    marked = [*findings, *known_to_teacher(everything, config.theses.teacher_cutoff)]
+    write_lines(paths.audit / "hindsight.jsonl", (msgspec.json.encode(finding) for finding in marked))
     hindsight = summarize(findings, everything, hindsight_options)
     duplicates = near_duplicate_findings(splits, config.audit.near_duplicate_threshold, context.progress)
     across = sum(count for pair, count in duplicates["counts"].items() if len(set(pair.split("/"))) > 1)
@@ -43,6 +44,12 @@ def _leaks(context: StageContext) -> tuple[dict[str, Any], dict[str, int]]:
         f"{duplicates['threshold']}); {hindsight['flagged']:,} of {hindsight['theses']:,} theses name a later date or "
         "a price first seen later."
     )
+    known = hindsight["as_of_teacher_cutoff_or_before"]
+    if known:
+        status = "caution" if status == "passed" else status
+        summary += (
+            f" {known:,} theses are as of {hindsight['teacher_cutoff']} or before, which their teacher may have known."
+        )
     counts = {"near_duplicate_pairs": across, "theses_with_hindsight": hindsight["flagged"]}
     return {"status": status, "summary": summary, "near_duplicates": duplicates, "hindsight": hindsight}, counts
 

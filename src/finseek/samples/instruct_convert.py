@@ -27,6 +27,7 @@ from finseek.samples.instruct import RANDOM_STATE, Renderer, permutations, promp
 Row = dict[str, Any]
 FILES = {"train": "training.jsonl", "validation": "validation.jsonl", "test": "test.jsonl"}
 HUB = "hub:"
+BOM = b"\xef\xbb\xbf"
 BATCH = 20_000
 PROGRESS_EVERY = 50_000
 
@@ -40,6 +41,10 @@ LAYOUTS = {
     ),
     "samples": (b'{"input":', b',"output":', b',"metadata":{}}', b"", b""),
 }  # fmt: skip
+
+
+class Stranger(str):
+    """What stands for a whole file that is not read."""
 
 
 class InstructOptions(Options):
@@ -140,6 +145,8 @@ def convert_instructions(
 
 def _judge(row: Row | str, render: Renderer | None, options: InstructOptions) -> tuple[str, str, str]:
     """The reason for a reject or the empty text, the prompt, the answer."""
+    if isinstance(row, Stranger):
+        return "unsupported_file", "", ""
     if isinstance(row, str) or render is None:
         return "malformed", "", ""
     prompt, answer = render(row), row[options.output_column]
@@ -186,15 +193,16 @@ def _rows(source: str | Path) -> Iterator[tuple[str, int, Row | str]]:
     path = Path(source)
     if not path.exists():
         raise InputError(f"{path} does not exist: name a file, a folder, or hub:owner/name")
-    files = sorted(p for p in path.rglob("*") if p.suffix in READERS) if path.is_dir() else [path]
-    if not files:
-        raise InputError(f"{path} holds no {', '.join(READERS)} file")
+    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    if not any(file.suffix.lower() in READERS for file in files):
+        raise InputError(f"{path} holds no {', '.join(READERS)} file: convert or rename what is there")
     for file in files:
-        if file.suffix not in READERS:
-            raise InputError(f"{file} ends in none of {', '.join(READERS)}: convert or rename it")
         name = file.relative_to(path).as_posix() if path.is_dir() else file.name
+        if file.suffix.lower() not in READERS:
+            yield name, 0, Stranger(f"ends in none of {', '.join(READERS)}")
+            continue
         try:
-            for line, row in READERS[file.suffix](file):
+            for line, row in READERS[file.suffix.lower()](file):
                 yield name, line, row
         except (OSError, UnicodeDecodeError, csv.Error) as error:
             raise InputError(f"{file} cannot be read ({error}): write it again as UTF-8") from error
@@ -215,6 +223,8 @@ def _parquet_rows(path: Path) -> Iterator[tuple[int, Row | str]]:
 
 def _jsonl_rows(path: Path) -> Iterator[tuple[int, Row | str]]:
     with path.open("rb") as lines:
+        if lines.read(len(BOM)) != BOM:
+            lines.seek(0)
         for number, line in enumerate(lines, 1):
             if not line.strip():
                 continue
@@ -226,6 +236,7 @@ def _jsonl_rows(path: Path) -> Iterator[tuple[int, Row | str]]:
 
 
 def _csv_rows(path: Path) -> Iterator[tuple[int, Row | str]]:
+    csv.field_size_limit(2**31 - 1)  # its own of 131,072 would end a file at one long text
     with open(path, encoding="utf-8-sig", newline="") as lines:
         reader = csv.reader(lines, strict=True)
         header = next(reader, None)
@@ -262,5 +273,5 @@ READERS: dict[str, Callable[[Path], Iterator[tuple[int, Row | str]]]] = {
 
 
 def _reject(reason: str, name: str, line: int, row: Row | str) -> bytes:
-    record = {"reason": reason, "source_file": name, "line": line, "raw": row}
+    record = {"reason": reason, "source_file": name, "line": line, "raw": str(row) if isinstance(row, str) else row}
     return orjson.dumps(record, default=str, option=orjson.OPT_NON_STR_KEYS)

@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import date
-from typing import Any
 
 import msgspec
 
@@ -15,7 +14,7 @@ from finseek.core.errors import InputError
 from finseek.theses.dates import parse_date
 from finseek.theses.options import ThesesOptions
 from finseek.theses.records import Reject, Thesis, thesis_uid
-from finseek.theses.refuse import Refused, shown
+from finseek.theses.refuse import Refused, cut, shown
 
 KNOWN = frozenset({"ticker", "as_of_date", "reasoning", "support", "action", "instruction", "input", "output"})
 ALIASES = {"symbol": "ticker", "stock": "ticker"}
@@ -82,7 +81,8 @@ class Cleaner:
             thesis = self._thesis(raw)
         except Refused as refused:
             line = raw.line if refused.line is None else refused.line
-            found = _shortened({**raw.fields, **raw.indicators}, self.options.max_raw_chars)
+            limit = self.options.max_raw_chars
+            found = {name: cut(value, limit) for name, value in {**raw.fields, **raw.indicators}.items()}
             return Reject(refused.reason, refused.detail, raw.source_file, raw.index, line, found)
         content = hash((thesis.reasoning, thesis.support, thesis.action, thesis.instruction, thesis.input,
                         thesis.output, *sorted(thesis.indicators.items())))  # fmt: skip
@@ -210,7 +210,3 @@ _CONFLICT = "another thesis of this ticker and date says something else: keep th
 
 def _withdrawn(reason: str, detail: str, thesis: Thesis, line: int | None) -> Reject:
     return Reject(reason, detail, thesis.source_file, thesis.index, line, msgspec.to_builtins(thesis))
-
-
-def _shortened(fields: dict[str, Any], limit: int) -> dict[str, Any]:
-    return {name: value if len(value) <= limit else value[:limit] + "…" for name, value in fields.items()}

@@ -40,7 +40,7 @@ class ThesesOptions(Options):
     max_depth: int = Field(default=32, ge=2, le=250, description="elements nested deeper than this are refused")
     max_archive_depth: int = Field(default=3, ge=1, le=8, description="archives nested deeper than this are refused")
     max_raw_chars: int = Field(
-        default=20_000, ge=100, description="raw text of a reject is cut to this; the detail says so where it was"
+        default=20_000, ge=100, description="raw text of a reject is cut to this and says how much is missing"
     )
 
 

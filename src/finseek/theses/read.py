@@ -126,8 +126,10 @@ def _raws(document: Document, options: ThesesOptions) -> Iterator[Raw | Reject]:
                 return
             except Refused as hopeless:
                 refused = hopeless
-        text = document.content[: options.max_raw_chars].decode("utf-8", "backslashreplace")
-        yield Reject(refused.reason, refused.detail, document.name, -1, refused.line, text)
+        head = document.content[: options.max_raw_chars].decode("utf-8", "backslashreplace")
+        missing = len(document.content) - options.max_raw_chars
+        raw = f"{head}… ({missing} more bytes)" if missing > 0 else head
+        yield Reject(refused.reason, refused.detail, document.name, -1, refused.line, raw)
 
 
 @dataclass(slots=True)

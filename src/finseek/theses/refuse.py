@@ -17,3 +17,8 @@ def shown(value: object, width: int = 60) -> str:
     """A value as a message shows it: quoted, escaped, cut."""
     text = str(value)
     return ascii(text[:width]) + ("…" if len(text) > width else "")
+
+
+def cut(text: str, limit: int) -> str:
+    """The beginning of a text, and how much of it is missing."""
+    return text if len(text) <= limit else f"{text[:limit]}… ({len(text) - limit} more characters)"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
+import json
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from datetime import date, datetime, time
 from typing import Any
@@ -14,6 +16,7 @@ from finseek.theses.clean import KNOWN, Raw, field_name
 from finseek.theses.options import ThesesOptions
 from finseek.theses.refuse import Refused, shown
 
+LONGEST_CELL = 2**31 - 1  # the csv module's own limit of 131,072 would end a file at one long text
 OURS = frozenset({"uid", "source_file", "index", "salvaged"})
 
 
@@ -28,7 +31,10 @@ def jsonl_theses(content: bytes, name: str, options: ThesesOptions) -> Iterator[
         except orjson.JSONDecodeError as error:
             yield _broken(line, name, index, number, Refused("malformed_json", f"{error}: write one object a line"))
         else:
-            if isinstance(row, dict):
+            if isinstance(row, dict) and (key := _repeated(line, row)):
+                problem = Refused("duplicate_field", f"{shown(key)} occurs twice in the row: keep one")
+                yield _broken(line, name, index, number, problem)
+            elif isinstance(row, dict):
                 yield row_thesis(row, name, index, number)
             else:
                 problem = Refused("malformed_json", f"{type(row).__name__} {shown(row)} is no object")
@@ -45,6 +51,7 @@ def csv_theses(content: bytes, name: str, options: ThesesOptions) -> Iterator[Ra
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise Refused("bad_encoding", f"{name} is not UTF-8 ({error.reason}): save it as UTF-8", line) from None
+    csv.field_size_limit(LONGEST_CELL)
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     header: list[str] | None = None
     index = 0
@@ -100,13 +107,23 @@ def row_thesis(row: Mapping[str, Any], name: str, index: int, line: int | None) 
             raw.indicators[field] = _plain(value)
         elif field in raw.fields:
             raw.problem = Refused("duplicate_field", f"{field} occurs twice in the row: keep one")
+            raw.indicators[str(column)] = _plain(value)
         elif isinstance(value, str):
             raw.fields[field] = value
         elif field == "as_of_date" and isinstance(value, (date, datetime, int)) and not isinstance(value, bool):
             raw.fields[field] = _day(value)
         else:
             raw.problem = Refused("wrong_type", f"{field} is {shown(value)}, not text: write it as text")
+            raw.indicators[str(column)] = _plain(value)
     return raw
+
+
+def _repeated(line: bytes, row: Mapping[str, Any]) -> str | None:
+    """A key that an object names twice; of two values the parser would keep the last and say nothing."""
+    if all(line.count(b'"%b"' % key.encode()) <= 1 for key in row):
+        return None
+    keys = Counter(key for key, _ in json.loads(line, object_pairs_hook=list))
+    return next((key for key, count in keys.items() if count > 1), None)
 
 
 def _day(value: date | int) -> str:

@@ -189,7 +189,7 @@ def _take(raw: Raw, field: str, text: str) -> None:
         _put(raw.indicators, field, text)
     elif field in raw.fields:
         raw.problem = Refused("duplicate_field", f"{field} occurs twice: keep one")
-        _put(raw.indicators, field, text)
+        _put(raw.indicators, field, text, count=2)
     else:
         raw.fields[field] = text
 
@@ -204,8 +204,8 @@ def _take_nested(raw: Raw, field: str, element: etree._Element, names: _Names) -
         _put(raw.indicators, path if inner in KNOWN else inner, text)
 
 
-def _put(indicators: dict[str, str], name: str, text: str) -> None:
-    numbered, count = name, 1
+def _put(indicators: dict[str, str], name: str, text: str, count: int = 1) -> None:
+    numbered = name if count == 1 else f"{name}.{count}"
     while numbered in indicators:
         count += 1
         numbered = f"{name}.{count}"

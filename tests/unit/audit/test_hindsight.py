@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from finseek.audit.hindsight import HindsightOptions, later_dates, lint_hindsight, summarize
+from finseek.audit.hindsight import HindsightOptions, known_to_teacher, later_dates, lint_hindsight, summarize
 from finseek.core.actions import Action
 from finseek.core.sessions import Sessions
 from finseek.market import Prices, load_prices
@@ -116,6 +116,13 @@ def test_averages_and_other_money_are_not_judged(prices: Prices) -> None:
     assert lint_hindsight([make(f"It closed at ${later:.2f}.")], None) == []
     assert lint_hindsight([make(f"It closed at ${later:.2f}.", ticker="U")], prices) == []
     assert lint_hindsight([make(f"It closed at ${later:.2f}.")], prices, HindsightOptions(price_horizon=2)) == []
+
+
+def test_what_the_teacher_may_have_known_is_marked() -> None:
+    theses = [make("fine", DAY + timedelta(days=step)) for step in (-1, 0, 1)]
+    marked = known_to_teacher(theses, DAY)
+    assert [(finding.uid, finding.kind) for finding in marked] == [(t.uid, "known_to_teacher") for t in theses[:2]]
+    assert known_to_teacher(theses, None) == []
 
 
 def test_summary(prices: Prices) -> None:

@@ -105,6 +105,24 @@ def test_rejects_reconcile(tmp_path: Path) -> None:
     assert len(lines(tmp_path / "out" / "training.jsonl")) == 2
 
 
+def test_a_byte_order_mark_and_a_long_text_lose_nothing(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(b"\xef\xbb\xbf" + json.dumps(ROWS[0]).encode())
+    (tmp_path / "b.csv").write_text(f"system,user,assistant\n,q1,{'a' * 200_000}\n,q2,a2\n")
+    for name, rows in (("a.jsonl", 1), ("b.csv", 2)):
+        summary = convert_instructions(tmp_path / name, tmp_path / "out", InstructOptions(validation_fraction=0))
+        assert (summary["found"], summary["kept"]) == (rows, rows)
+
+
+def test_a_file_of_a_folder_that_is_not_read_is_a_reject(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    jsonl(tmp_path / "in" / "A.JSONL", ROWS)
+    (tmp_path / "in" / "more.jsonl.zst").write_bytes(b"packed")
+    summary = convert_instructions(tmp_path / "in", tmp_path / "out")
+    assert (summary["found"], summary["kept"]) == (201, 200)
+    (reject,) = lines(tmp_path / "out" / "rejects.jsonl")
+    assert (reject["reason"], reject["source_file"]) == ("unsupported_file", "more.jsonl.zst")
+
+
 def test_the_extension_counts_per_split(tmp_path: Path) -> None:
     options = InstructOptions(conversation_extension=3, validation_fraction=0.2)
     convert_instructions(jsonl(tmp_path / "r.jsonl", ROWS), tmp_path / "out", options)
@@ -122,7 +140,7 @@ def test_the_extension_counts_per_split(tmp_path: Path) -> None:
     ("source", "options", "message"),
     [
         ("nothing.jsonl", {}, "does not exist"),
-        ("r.txt", {}, "ends in none of"),
+        ("r.txt", {}, "holds no .parquet, .jsonl"),
         ("bad.parquet", {}, "is no Parquet file"),
         ("latin.csv", {}, "cannot be read"),
         ("empty.jsonl", {}, r"can be kept \(no rows\)"),

@@ -135,6 +135,27 @@ def test_salvage_reads_in_the_declared_encoding(tmp_path: Path) -> None:
     assert not rejects
 
 
+def test_a_long_raw_text_says_what_is_missing(tmp_path: Path) -> None:
+    (tmp_path / "a.xml").write_text("<stock-theses>" + "x" * 200)
+    (tmp_path / "b.xml").write_text(
+        f'<stock-theses ticker="T">{thesis("2024-01-05", "none", "y" * 150)}</stock-theses>'
+    )
+    _, rejects = read_theses(tmp_path, ThesesOptions(max_raw_chars=100))
+    assert rejects[0].raw == "<stock-theses>" + "x" * 86 + "… (114 more bytes)"
+    assert rejects[1].raw["reasoning"] == "y" * 100 + "… (50 more characters)"
+
+
+def test_a_reject_holds_both_values_of_a_field_that_comes_twice(tmp_path: Path) -> None:
+    twice = thesis("2024-01-05", extra="<action>sell</action><action>hold</action>")
+    (tmp_path / "a.xml").write_text(f'<stock-theses ticker="T">{twice}</stock-theses>')
+    (tmp_path / "b.jsonl").write_text('{"ticker": "T", "symbol": "U", "action": 7, "as_of_date": "2024-01-08"}')
+    _, (one, two) = read_theses(tmp_path)
+    assert {name: text for name, text in one.raw.items() if name.startswith("action")} == {
+        "action": "buy", "action.2": "sell", "action.3": "hold",
+    }  # fmt: skip
+    assert two.raw == {"ticker": "T", "as_of_date": "2024-01-08", "symbol": "U", "action": "7"}
+
+
 def test_links_and_pipes_do_not_hang(tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.mkdir()
