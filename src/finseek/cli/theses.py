@@ -41,6 +41,8 @@ def parse(
     if out.resolve() == rejects.resolve():
         raise InputError(f"--out and --rejects are both {out}: name two files")
     for file in (out, rejects):
+        if file.resolve() == source.resolve():
+            raise InputError(f"{file} is the source itself, which the result would replace: write elsewhere")
         if source.is_dir() and file.resolve().is_relative_to(source.resolve()):
             raise InputError(
                 f"{file} lies inside {source}, where the next run would read it as theses: write elsewhere"

@@ -64,6 +64,17 @@ def compile_prompt(merged_prompt: str, columns: Sequence[str], *, blank_is_empty
     return render
 
 
+def columns_of(merged_prompt: str) -> list[str]:
+    """The columns that a template names, in their order."""
+    found = (match.groupdict() for match in _PIECE.finditer(merged_prompt))
+    return [
+        name
+        for piece in found
+        for name in (columns_of(piece["block"]) if piece["block"] is not None else [piece["column"]])
+        if name is not None
+    ]
+
+
 Piece = tuple[str, str | None, Any]
 
 

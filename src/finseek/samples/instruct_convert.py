@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import csv
 import mmap
+import re
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -22,7 +23,7 @@ from finseek.core.artifacts import atomic_folder, refuse_foreign, write_json
 from finseek.core.errors import InputError, MissingPart
 from finseek.core.options import Options
 from finseek.core.progress import Progress, silent
-from finseek.samples.instruct import RANDOM_STATE, Renderer, permutations, prompt_renderer
+from finseek.samples.instruct import RANDOM_STATE, Renderer, columns_of, permutations, prompt_renderer
 
 Row = dict[str, Any]
 FILES = {"train": "training.jsonl", "validation": "validation.jsonl", "test": "test.jsonl"}
@@ -30,6 +31,7 @@ HUB = "hub:"
 BOM = b"\xef\xbb\xbf"
 BATCH = 20_000
 PROGRESS_EVERY = 50_000
+COLUMNS_WITHIN = 1000
 
 # How one turn and one line look: before the prompt, before the answer, after it; before the turns, after them.
 LAYOUTS = {
@@ -99,8 +101,10 @@ def convert_instructions(
     places = {name: array("Q") for name in FILES}
     rejected: Counter[str] = Counter()
     found = 0
-    render: Renderer | None = None
-    known: tuple[str, ...] = ()
+    named = columns_of(options.merged_prompt) if options.merged_prompt else [options.prompt_column]
+    needed = dict.fromkeys([*named, options.output_column])
+    render = prompt_renderer(list(needed), options.merged_prompt, options.prompt_column, options.output_column,
+                             options.blank_is_empty)  # fmt: skip
     if Path(source).resolve().is_relative_to(folder.resolve()):
         raise InputError(f"{source} lies inside {folder}, which the result would replace: name another folder")
     refuse_foreign(folder, r"(training|validation|test|rejects)\.jsonl|summary\.json")
@@ -108,14 +112,10 @@ def convert_instructions(
         turns_file = partial / "turns"
         with turns_file.open("wb", 1 << 20) as turns, (partial / "rejects.jsonl").open("wb") as rejects:
             end = 0
-            for name, line, row in _rows(source):
+            for name, line, row in _completed(_rows(source), needed):
                 found += 1
                 if found % PROGRESS_EVERY == 0:
                     progress("instruct", found, None, "rows")
-                if isinstance(row, dict) and (render is None or tuple(row) != known):
-                    known = tuple(row)
-                    render = prompt_renderer(known, options.merged_prompt, options.prompt_column,
-                                             options.output_column, options.blank_is_empty)  # fmt: skip
                 problem, prompt, answer = _judge(row, render, options)
                 if problem:
                     rejected[problem] += 1
@@ -128,6 +128,8 @@ def convert_instructions(
         if not end:
             reasons = ", ".join(f"{count} {reason}" for reason, count in rejected.items()) or "no rows"
             raise InputError(f"{source} holds no instruction that can be kept ({reasons})")
+        if not places["train"]:
+            raise InputError(f"none of {found - rejected.total()} rows is left for training: lower the fractions")
         conversations = _write(turns_file, partial, places, options, progress)
         turns_file.unlink()
         kept = found - rejected.total()
@@ -143,11 +145,38 @@ def convert_instructions(
     return summary
 
 
-def _judge(row: Row | str, render: Renderer | None, options: InstructOptions) -> tuple[str, str, str]:
+Source = Iterator[tuple[str, int, Row | str]]
+
+
+def _completed(rows: Source, needed: Mapping[str, None]) -> Source:
+    """Rows with every needed column, null where one lacks it, as JSON lines leave out what is null.
+
+    Raises:
+        InputError: no row, or none of the first 1,000, has one of the columns.
+    """
+    unseen, columns = set(needed), ""
+    for count, (name, line, row) in enumerate(rows, 1):
+        if isinstance(row, dict):
+            if unseen:
+                unseen -= row.keys()
+                columns = ", ".join(map(str, row))
+            if not needed.keys() <= row.keys():
+                row = {**needed, **row}
+        if unseen and columns and count == COLUMNS_WITHIN:
+            break
+        yield name, line, row
+    if unseen and columns:
+        raise InputError(
+            f"column {min(unseen)!r} is in no row: there are {columns}; set instruct.merged_prompt and "
+            "instruct.output_column to what is there"
+        )
+
+
+def _judge(row: Row | str, render: Renderer, options: InstructOptions) -> tuple[str, str, str]:
     """The reason for a reject or the empty text, the prompt, the answer."""
     if isinstance(row, Stranger):
         return "unsupported_file", "", ""
-    if isinstance(row, str) or render is None:
+    if isinstance(row, str):
         return "malformed", "", ""
     prompt, answer = render(row), row[options.output_column]
     if not prompt.strip():
@@ -249,6 +278,8 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, Row | str]]:
 
 
 def _hub_rows(name: str) -> Iterator[tuple[str, int, Row | str]]:
+    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name):
+        raise InputError(f"{HUB}{name} names no data set: write {HUB}owner/name")
     try:
         from datasets import load_dataset  # type: ignore[import-untyped,unused-ignore]
     except ImportError:

@@ -50,6 +50,14 @@ def test_parsing_what_holds_nothing_says_where_the_reasons_are(tmp_path: Path) -
     assert not (tmp_path / "all.jsonl").exists()
 
 
+def test_the_source_is_not_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "all.jsonl").write_text("{}\n")
+    done = finseek("theses", "parse", "all.jsonl", "--out", "./all.jsonl", "--rejects", "rejects.jsonl", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "is the source itself" in done.stderr
+    assert (tmp_path / "all.jsonl").read_text() == "{}\n"
+
+
 def test_preview_shows_samples_of_a_ticker(study: Path) -> None:
     ticker = sorted((study / "theses").iterdir())[1].name.split("_")[0].split(".")[0]
     done = finseek("theses", "preview", "config.yaml", "--ticker", ticker.lower(), "-n", "2", cwd=study)

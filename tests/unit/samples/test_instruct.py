@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from finseek.core.errors import InputError
-from finseek.samples.instruct import compile_prompt, permutations, standardize_sharegpt, to_sharegpt
+from finseek.samples.instruct import columns_of, compile_prompt, permutations, standardize_sharegpt, to_sharegpt
 
 ROWS = [{"instruction": f"u{i}", "output": f"a{i}", "system": "\n", "input": None} for i in range(5)]
 
@@ -50,6 +50,11 @@ def test_columns_and_none() -> None:
     render = compile_prompt("{a}-{b}", ["a", "b"])
     assert render({"a": "x", "b": None}) == "x-"
     assert render({"a": 3, "b": "{a}[[y]]}"}) == "3-{a}[[y]]}"
+
+
+def test_the_columns_of_a_template() -> None:
+    assert columns_of("{a} {{b}} [[{c} [x] {a}]]{d e}") == ["a", "c", "a", "d e"]
+    assert columns_of("") == columns_of("{{}}") == []
 
 
 def test_blocks_depend_on_their_first_column() -> None:

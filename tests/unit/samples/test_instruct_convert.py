@@ -113,6 +113,14 @@ def test_a_byte_order_mark_and_a_long_text_lose_nothing(tmp_path: Path) -> None:
         assert (summary["found"], summary["kept"]) == (rows, rows)
 
 
+def test_a_key_that_a_row_lacks_is_null(tmp_path: Path) -> None:
+    rows = [{"user": "q1", "assistant": "a1"}, {"user": "q2", "assistant": "a2", "system": "s"}, {"question": "q3"}]
+    options = InstructOptions(format="samples", validation_fraction=0)
+    summary = convert_instructions(jsonl(tmp_path / "r.jsonl", rows), tmp_path / "out", options)
+    assert [row["input"] for row in lines(tmp_path / "out" / "training.jsonl")] == ["q1", "s\nq2"]
+    assert summary["rejected_by_reason"] == {"empty_prompt": 1}
+
+
 def test_a_file_of_a_folder_that_is_not_read_is_a_reject(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     jsonl(tmp_path / "in" / "A.JSONL", ROWS)
@@ -145,9 +153,12 @@ def test_the_extension_counts_per_split(tmp_path: Path) -> None:
         ("latin.csv", {}, "cannot be read"),
         ("empty.jsonl", {}, r"can be kept \(no rows\)"),
         ("broken.jsonl", {}, r"can be kept \(1 malformed\)"),
-        ("r.jsonl", {"output_column": "answer"}, "'answer' is not there: there are system, user, assistant"),
-        ("r.jsonl", {"merged_prompt": "{question}"}, "is no column"),
-        ("r.jsonl", {"merged_prompt": "", "prompt_column": "q"}, "'q' is not there"),
+        ("r.jsonl", {"output_column": "answer"}, "'answer' is in no row: there are system, user, assistant; set"),
+        ("r.jsonl", {"merged_prompt": "{question}"}, "'question' is in no row"),
+        ("r.jsonl", {"merged_prompt": "", "prompt_column": "q"}, "'q' is in no row"),
+        ("chat.jsonl", {}, "'assistant' is in no row: there are messages"),
+        ("r.jsonl", {"validation_fraction": 0.999}, "none of 200 rows is left for training"),
+        ("hub:", {}, "names no data set: write hub:owner/name"),
     ],
 )
 def test_what_cannot_be_converted(source: str, options: dict[str, Any], message: str, tmp_path: Path) -> None:
@@ -157,8 +168,11 @@ def test_what_cannot_be_converted(source: str, options: dict[str, Any], message:
     (tmp_path / "latin.csv").write_bytes("system,user,assistant\n,é,a\n".encode("latin-1"))
     (tmp_path / "empty.jsonl").write_text("")
     (tmp_path / "broken.jsonl").write_text("{")
+    jsonl(tmp_path / "chat.jsonl", [{"messages": []}] * 2000)
     with pytest.raises(InputError, match=message):
-        convert_instructions(tmp_path / source, tmp_path / "out", InstructOptions(**options))
+        convert_instructions(
+            source if source == "hub:" else tmp_path / source, tmp_path / "out", InstructOptions(**options)
+        )
     assert not (tmp_path / "out").exists()
     assert not list(tmp_path.glob(".*partial*"))
 
