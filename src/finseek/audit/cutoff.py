@@ -37,7 +37,7 @@ def knowledge_gate(rows: Sequence[Prediction], cutoff: date | None, pretrained: 
             "gate": "red",
             "inside": None,
             "after": None,
-            "says": "the model is pretrained and model.knowledge_cutoff is unset: what it read is unknown",
+            "says": "the model is pretrained and its knowledge_cutoff is unset: what it read is unknown",
         }
     inside, after = (len(part) for part in split_at_cutoff(rows, cutoff))
     gate, says = (

@@ -143,6 +143,8 @@ def record_trials(
 ) -> Head:
     """Append looks at a test split that are not in the chain yet; return its length and head.
 
+    A config that was only evaluated gets a second line when it is traded; both lines are one trial.
+
     Args:
         path: trials.jsonl, made where it is absent.
         looks: config hash, Sharpe ratio per session or None, sessions or None, of each look.
@@ -161,12 +163,12 @@ def record_trials(
         trials = verify_trials(path)
         if locked:
             check_lock(trials, test_data, [config for config, _, _ in looks], reason)
-        known = {trial.config for trial in trials if trial.test_data == test_data}
+        traded = {trial.config: trial.sharpe is not None for trial in trials if trial.test_data == test_data}
         fresh: list[Trial] = []
         for config, sharpe, periods in looks:
-            if config in known:
+            if config in traded and (traded[config] or sharpe is None):
                 continue
-            known.add(config)
+            traded[config] = sharpe is not None
             before = head_of([*trials, *fresh])
             trial = Trial(before.length + 1, kind, test_data, config, sharpe, periods, at, reason, before.head)
             fresh.append(msgspec.structs.replace(trial, hash=_hash(trial)))
@@ -201,23 +203,33 @@ def _alone(path: Path) -> Iterator[None]:
         yield
 
 
-def deflate(trials: Sequence[Trial], test_data: str, returns: ArrayLike) -> dict[str, Any]:
+def trials_on(trials: Sequence[Trial], test_data: str) -> dict[str, float | None]:
+    """The distinct configs that looked at these test data, with their Sharpe ratio per session where they traded."""
+    found: dict[str, float | None] = {}
+    for trial in trials:
+        if trial.test_data == test_data:
+            found[trial.config] = trial.sharpe if trial.sharpe is not None else found.get(trial.config)
+    return found
+
+
+def deflate(sharpes: Sequence[float | None], returns: ArrayLike) -> dict[str, Any]:
     """What a strategy's Sharpe ratio is worth after all looks at its test data.
 
     Args:
-        trials: the chain.
-        test_data: only trials on these data count; at least one does.
+        sharpes: of all trials on these data, the strategy's own included, per session; None without returns.
         returns: (T,) of the strategy, per session.
 
     Returns:
         Sharpe ratio per session and its moments, number of trials, V, E[max], PSR(0), DSR, the smallest track record
         (sessions) that would prove the Sharpe ratio, and the smallest backtest (years) for so many trials.
+
+    Raises:
+        InputError: the returns are fewer than two, or do not vary.
     """
     own = moments(returns)
     shape = {"skewness": own.skewness, "kurtosis": own.kurtosis}
-    looks = [trial for trial in trials if trial.test_data == test_data]
-    n = max(len(looks), 1)
-    variance = trial_variance([trial.sharpe for trial in looks], own.periods)
+    n = max(len(sharpes), 1)
+    variance = trial_variance(sharpes, own.periods)
     return {
         "sharpe": own.sharpe,
         "sharpe_annual": own.sharpe * SESSIONS_A_YEAR**0.5,

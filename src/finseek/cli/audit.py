@@ -32,12 +32,14 @@ def trials(
     from finseek.audit.trials import verify_trials
     from finseek.cli.terminal import print_json, print_table
     from finseek.core.errors import InputError
+    from finseek.pipeline.trials import recorded_heads
 
     if action not in ("show", "verify"):
         raise InputError(f"{action!r} is none of show, verify")
-    if not chain.exists():
+    heads = recorded_heads(chain)
+    if not chain.exists() and not heads:
         raise InputError(f"{chain} does not exist: no run below that folder looked at a test split")
-    found = verify_trials(chain)
+    found = verify_trials(chain, heads)
     if as_json:
         print_json([msgspec.to_builtins(trial) for trial in found])
         return
@@ -54,4 +56,5 @@ def trials(
             for t in found
         ]
         print_table("Trials", ("number", "at", "kind", "test data", "config", "Sharpe a session"), rows)
-    print(f"{len(found)} trials; the chain is whole")
+    distinct = len({(trial.test_data, trial.config) for trial in found})
+    print(f"{distinct} trials in {len(found)} lines; the chain is whole")

@@ -82,6 +82,7 @@ def _sweep(
     from finseek.core.errors import InputError
     from finseek.market import load_prices
     from finseek.pipeline.config import load_config
+    from finseek.pipeline.trials import record_sweep, refuse_locked_look
 
     grid = _grid(points)
     if config is not None:
@@ -89,6 +90,7 @@ def _sweep(
         options, given = result.config, read_signals(result.paths.evaluate / "eval_results.csv")
         table = load_prices(result.paths.prices / "prices.parquet", options.prices.model_copy(update={"columns": {}}))
         out = out or result.paths.root / "sweep"
+        refuse_locked_look(options, result.paths, "sweep")
     elif signals is None or prices is None or out is None:
         raise InputError("give either CONFIG, or all of --signals FILE --prices FILE --out DIR")
     else:
@@ -100,11 +102,7 @@ def _sweep(
     finally:
         progress.finish()
     if config is not None:  # before anybody can have seen a figure
-        from datetime import UTC, datetime
-
-        from finseek.pipeline.trials import record_sweep
-
-        record_sweep(options, result.paths, found, datetime.now(UTC).isoformat(timespec="seconds"))
+        record_sweep(options, result.paths, found)
     write_sweep(found, out)
     if as_json:
         print_json(found.metrics.to_dicts())

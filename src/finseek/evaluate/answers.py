@@ -67,15 +67,6 @@ class AnswerStore:
     def __getitem__(self, key: str) -> Answer:
         return self._known[key]
 
-    def usage(self) -> dict[str, int]:
-        """Answers, and the tokens of their prompts and texts as far as they were counted."""
-        known = self._known.values()
-        return {
-            "answers": len(known),
-            "prompt_tokens": sum(answer.prompt_tokens or 0 for answer in known),
-            "generated_tokens": sum(answer.tokens or 0 for answer in known),
-        }
-
     def keep(self, keys: Sequence[str], answers: Sequence[Answer]) -> None:
         """Add the answers of a batch and see them on the disk; of two answers to one key the first stays."""
         for key, answer in zip(keys, answers, strict=True):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import date
 from pathlib import Path
 
@@ -65,17 +65,22 @@ def predict(
     *,
     answers: Path | None = None,
 ) -> list[Prediction]:
-    """One prediction for each sample, in their order.
+    """One prediction for each sample, in their order: `ask`, then `read_answers`."""
+    return read_answers(samples, ask(samples, backend, progress, answers=answers), options)
+
+
+def ask(
+    samples: Sequence[Sample], backend: Backend, progress: Progress = silent, *, answers: Path | None = None
+) -> list[Answer]:
+    """One answer to each sample, in their order.
 
     Args:
-        samples: with ticker, as_of_date and action in their metadata.
-        backend: from `load_backend`, with the same options.
-        options: the evaluate section.
+        samples: whose inputs are asked.
+        backend: from `load_backend`.
         progress: told after every batch.
         answers: file that keeps the answers; what it already holds is not asked again.
 
     Raises:
-        InputError: a sample without ticker, date or action.
         ArtifactError: the file of answers is damaged.
     """
     keys = [answer_key(backend.identity, sample.input) for sample in samples]
@@ -88,7 +93,33 @@ def predict(
             store.keep([keys[i] for i in batches[number]], given)
             done += len(given)
             progress("evaluate", done, len(samples), "answers")
-        return [_prediction(sample, store[key], options) for sample, key in zip(samples, keys, strict=True)]
+        return [store[key] for key in keys]
+
+
+def read_answers(samples: Sequence[Sample], answers: Sequence[Answer], options: EvaluateOptions) -> list[Prediction]:
+    """The predictions that answers hold.
+
+    Raises:
+        InputError: a sample without ticker, as_of_date or action in its metadata.
+    """
+    return [_prediction(sample, answer, options) for sample, answer in zip(samples, answers, strict=True)]
+
+
+def usage(answers: Iterable[Answer], options: EvaluateOptions) -> dict[str, float | None]:
+    """Answers, the tokens of their prompts and texts as far as they were counted, and what a server charges for them.
+
+    The cost is in the currency of evaluate.openai.input_price and output_price; None for a model run here.
+    """
+    given = list(answers)
+    prompt, generated = (sum(getattr(a, name) or 0 for a in given) for name in ("prompt_tokens", "tokens"))
+    server = options.openai
+    cost = (prompt * server.input_price + generated * server.output_price) / 1e6
+    return {
+        "answers": len(given),
+        "prompt_tokens": prompt,
+        "generated_tokens": generated,
+        "cost": cost if options.backend == "openai" else None,
+    }
 
 
 def _prediction(sample: Sample, answer: Answer, options: EvaluateOptions) -> Prediction:

@@ -9,37 +9,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from math import log
-from pathlib import Path
 from typing import Any
 
 from finseek.core.actions import Action
-from finseek.core.errors import InputError
-from finseek.core.progress import Progress, silent
-from finseek.evaluate.ask import predict
-from finseek.evaluate.backends.base import Backend
-from finseek.evaluate.options import EvaluateOptions
 from finseek.evaluate.records import Prediction
-from finseek.samples import Sample
-
-
-def predict_draws(
-    samples: Sequence[Sample],
-    backend: Backend,
-    options: EvaluateOptions,
-    draws: int,
-    progress: Progress = silent,
-    *,
-    answers: Path | None = None,
-) -> list[list[Prediction]]:
-    """``draws`` lists of predictions, each from its own seed.
-
-    Raises:
-        InputError: greedy answers, which are all the same.
-    """
-    if options.temperature == 0 or draws < 2:
-        raise InputError(f"{draws} draws at temperature {options.temperature}: at least 2 above temperature 0 differ")
-    seeded = [backend.reseeded(draw) for draw in range(draws)]
-    return [predict(samples, one, options, progress, answers=answers) for one in seeded]
 
 
 def agreement(draws: Sequence[Sequence[Prediction]]) -> dict[str, Any]:

@@ -88,6 +88,16 @@ def directional_series(direction: Ints, returns: RowReturns, horizon: int) -> Fl
     return np.where(traded > 0, total / np.maximum(traded, 1), np.nan)
 
 
+def direction_sums(direction: Ints, returns: Floats | None, session: Ints, n_sessions: int) -> tuple[Floats, Floats]:
+    """Hits and moved rows, earned return and directional rows of each session: (S, 2) each; zeros without returns."""
+    if returns is None:
+        return np.zeros((n_sessions, 2)), np.zeros((n_sessions, 2))
+    traded = np.isfinite(returns) & (direction != 0)
+    moved = traded & (returns != 0)
+    hits = session_sums((np.sign(returns) == direction).astype(float), moved, session, n_sessions)
+    return hits, session_sums(direction * returns, traded, session, n_sessions)
+
+
 def session_sums(values: Floats, use: NDArray[np.bool_], session: Ints, n_sessions: int) -> Floats:
     """(S, 2) sum and count of the used values of each session."""
     total = np.bincount(session[use], weights=values[use], minlength=n_sessions)
@@ -121,9 +131,7 @@ def financial_metrics(
         r = returns.rows[horizon]
         known = np.isfinite(r)
         traded = known & (direction != 0)
-        moved = traded & (r != 0)
-        hits = session_sums((np.sign(r) == direction).astype(float), moved, session, counts.shape[1])
-        earned = session_sums(direction * r, traded, session, counts.shape[1])
+        hits, earned = direction_sums(direction, r, session, counts.shape[1])
         series = directional_series(direction, returns, horizon)
         whole = series[np.isfinite(series)]
         found[str(horizon)] = {

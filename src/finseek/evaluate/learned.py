@@ -99,7 +99,7 @@ def learned(kind: str, train: Floats, labels: Sequence[Action], test: Floats, se
     return [ACTIONS[int(code)] for code in model.predict(test)]
 
 
-NAMES = ("majority", "persistence", "random", "momentum", "reversal", "logistic", "gradient_boosting")
+NAMES = ("majority", "persistence", "random", "momentum", "reversal", "logistic", "gradient_boosting", "teacher")
 
 
 def standard_baselines(
@@ -154,6 +154,7 @@ def standard_baselines(
         "reversal": lambda: sign_rule(past_return("ret5"), -1),
         "logistic": lambda: fitted("logistic"),
         "gradient_boosting": lambda: fitted("gradient_boosting"),
+        "teacher": lambda: [row.gt_action for row in rows],
     }
     for name in names:
         if name not in makers:

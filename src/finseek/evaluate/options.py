@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from datetime import date
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from finseek.core.options import Options
 
@@ -16,6 +17,9 @@ class ServerOptions(Options):
 
     base_url: str | None = Field(default=None, description="address up to and including /v1")
     model: str | None = Field(default=None, description="name of the model on the server")
+    knowledge_cutoff: date | None = Field(
+        default=None, description="last day that the served model may have read about"
+    )
     concurrency: int = Field(default=64, ge=1, le=1024, description="requests in flight")
     timeout_seconds: float = Field(default=120.0, gt=0, description="longest silence of the server")
     max_attempts: int = Field(default=8, ge=1, le=100, description="tries of one request")
@@ -37,6 +41,9 @@ class EvaluateOptions(Options):
     max_new_tokens: int = Field(default=512, ge=1, le=65536, description="longest free text, in tokens")
     temperature: float = Field(default=0.0, ge=0, le=5, description="0 is greedy")
     top_p: float = Field(default=1.0, gt=0, le=1, description="nucleus of the sampling; of no effect at temperature 0")
+    draws: int = Field(
+        default=1, ge=1, le=100, description="answers to each prompt; above 1, their agreement and entropy are reported"
+    )
     device: str = Field(default="cpu", description="torch device of a model run here, like cuda")
     threads: int = Field(default=2, ge=1, description="CPU threads of a model run here")
     dtype: Literal["float32", "bfloat16", "float16"] = Field(default="float32", description="precision of the weights")
@@ -47,9 +54,23 @@ class EvaluateOptions(Options):
     mean_block: float = Field(default=5.0, ge=1, le=1000, description="mean block of the bootstrap, in sessions")
     level: float = Field(default=0.95, gt=0.5, lt=1, description="nominal coverage of every interval")
     baselines: tuple[
-        Literal["majority", "persistence", "random", "momentum", "reversal", "logistic", "gradient_boosting"], ...
+        Literal[
+            "majority",
+            "persistence",
+            "random",
+            "momentum",
+            "reversal",
+            "logistic",
+            "gradient_boosting",
+            "base",
+            "teacher",
+        ],
+        ...,
     ] = Field(
-        default=("majority", "persistence", "random", "momentum", "reversal", "logistic", "gradient_boosting"),
+        default=(
+            *("majority", "persistence", "random", "momentum", "reversal", "logistic", "gradient_boosting"),
+            *("base", "teacher"),
+        ),
         description="predictors that the model is compared with, on the same rows and information",
     )
     lock_test: bool = Field(
@@ -57,3 +78,13 @@ class EvaluateOptions(Options):
     )
     reason: str | None = Field(default=None, description="why a locked test split is looked at again")
     openai: ServerOptions = Field(default_factory=ServerOptions, description="the server of the openai back end")
+
+    @model_validator(mode="after")
+    def _what_fits(self) -> Self:
+        if self.draws > 1 and (self.mode != "generate" or self.temperature == 0):
+            raise ValueError(
+                f"draws {self.draws} need mode generate and a temperature above 0: else they are all the same"
+            )
+        if self.backend == "openai" and self.mode == "score":
+            raise ValueError("a server's chat completions cannot score given actions: set mode to generate")
+        return self

@@ -23,19 +23,22 @@ from finseek.evaluate.classification import (
     session_cells,
     shape_cells,
 )
-from finseek.evaluate.financial import Floats, Ints, financial_metrics, row_returns
+from finseek.evaluate.financial import Floats, Ints, direction_sums, financial_metrics, row_returns
 from finseek.evaluate.options import EvaluateOptions
 from finseek.evaluate.records import SCORED, Labelled, Prediction
-from finseek.stats import Statistic, interval, paired_difference, resample_counts, stationary_bootstrap
+from finseek.stats import Statistic, interval, mean_of, paired_difference, resample_counts, stationary_bootstrap
 
 if TYPE_CHECKING:
     from finseek.market import Prices
 
 _CODE = {action: code for code, action in enumerate(ACTIONS)}
 COMPARED: dict[str, Statistic] = {
-    "accuracy": lambda totals: accuracy(shape_cells(totals)),
-    "macro_f1": lambda totals: macro_f1(shape_cells(totals)),
+    "accuracy": lambda totals: accuracy(shape_cells(totals[..., :-4])),
+    "macro_f1": lambda totals: macro_f1(shape_cells(totals[..., :-4])),
+    "hit_rate": lambda totals: mean_of(totals[..., -4:-2]),
+    "mean_return": lambda totals: mean_of(totals[..., -2:]),
 }
+"""What is compared with a baseline, from cells of the confusion matrix, then hits and return of horizon 1."""
 
 
 @dataclass(frozen=True)
@@ -101,21 +104,26 @@ def score_predictions(
     counts = resample_counts(indices)
     cells = session_cells(truth, answer, session, len(days))
 
+    direction = directions([row.pred_action for row in rows])
+    found_returns = row_returns(rows, prices, options.forward_windows) if prices is not None else None
+    returns = found_returns.rows[1] if found_returns else None
+
+    def sums(answers: Sequence[Action | None]) -> Floats:
+        """(S, K) what each session adds to the totals that ``COMPARED`` reads."""
+        labels = session_cells(truth, codes(answers), session, len(days))
+        return np.hstack([labels, *direction_sums(directions(answers), returns, session, len(days))])
+
+    ours = sums([row.pred_action for row in rows])
     found: dict[str, Any] = {"majority": majority(rows, training), "persistence": persistence(rows, history)}
     for name, answers in (baselines or {}).items():
         if len(answers) != len(rows):
             raise InputError(f"baseline {name} has {len(answers)} answers for {len(rows)} predictions")
         found[name] = [answers[i] for i in order]
     compared = {
-        name: _compare(cells, session_cells(truth, codes(answers), session, len(days)), counts, options.level)
-        for name, answers in found.items()
-        if any(answers)
+        name: _compare(ours, sums(answers), counts, options.level) for name, answers in found.items() if any(answers)
     }
-    financial, returns = None, None
-    direction = np.array([row.pred_action.direction if row.pred_action else 0 for row in rows])
-    if prices is not None:
-        found_returns = row_returns(rows, prices, options.forward_windows)
-        returns = found_returns.rows[1]
+    financial = None
+    if found_returns is not None:
         rank = np.array([row.pred_action.rank if row.pred_action else np.nan for row in rows], dtype=float)
         financial = financial_metrics(
             direction, rank, _expected_rank(rows), found_returns, session, counts, options, seed
@@ -140,6 +148,11 @@ def score_predictions(
 def codes(answers: Sequence[Action | None]) -> Ints:
     """Actions as 0 to 4, None as -1."""
     return np.array([-1 if answer is None else _CODE[answer] for answer in answers], dtype=np.int64)
+
+
+def directions(answers: Sequence[Action | None]) -> Ints:
+    """Sign of the position that each answer asks for; 0 for HOLD and unscored."""
+    return np.array([answer.direction if answer else 0 for answer in answers], dtype=np.int64)
 
 
 def _expected_rank(rows: Sequence[Prediction]) -> Floats | None:
@@ -179,7 +192,7 @@ def _account(rows: Sequence[Prediction], sessions: int) -> dict[str, Any]:
 
 def _compare(ours: Floats, theirs: Floats, counts: Floats, level: float) -> dict[str, Any]:
     """Scores of a baseline over all rows, and ours minus theirs on the same resampled sessions."""
-    scored = shape_cells(theirs.sum(0))[:, :-1].sum()
+    scored = shape_cells(theirs[:, :-4].sum(0))[:, :-1].sum()
     result: dict[str, Any] = {"answered": int(scored), "difference": {}}
     for name, statistic in COMPARED.items():
         estimate = float(statistic(theirs.sum(0)))

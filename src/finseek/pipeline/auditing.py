@@ -11,6 +11,7 @@ from finseek.pipeline.data import run_prices
 from finseek.pipeline.stages import StageContext
 
 FLAGGED_SHARE = 0.01
+PARTS = {"inside": "up to the cutoff", "after": "after it"}
 LIGHTS = {"green": "passed", "amber": "caution", "red": "failed"}
 
 
@@ -55,11 +56,27 @@ def _leaks(context: StageContext) -> tuple[dict[str, Any], dict[str, int]]:
 
 
 def _contamination(context: StageContext) -> dict[str, Any]:
-    from finseek.audit.cutoff import knowledge_gate
-    from finseek.evaluate import read_predictions
+    from finseek.audit.cutoff import knowledge_gate, split_at_cutoff
+    from finseek.evaluate import read_predictions, score_predictions
 
-    model = context.config.model
+    config, model = context.config, context.config.model
+    served = config.evaluate.backend == "openai"
+    cutoff = config.evaluate.openai.knowledge_cutoff if served else model.knowledge_cutoff if model else None
     rows = read_predictions(context.paths.evaluate / "eval_results.csv")
-    gate = knowledge_gate(rows, model.knowledge_cutoff if model else None, bool(model and model.path))
-    says = str(gate["says"])
-    return {"status": LIGHTS[gate["gate"]], "summary": f"{says[:1].upper()}{says[1:]}.", **gate}
+    gate = knowledge_gate(rows, cutoff, served or bool(model and model.path))
+    parts: dict[str, Any] = {}
+    if cutoff and gate["inside"] and gate["after"]:
+        for name, part in zip(("inside", "after"), split_at_cutoff(rows, cutoff), strict=True):
+            scores = score_predictions(part, run_prices(context), config.evaluate, seed=config.run.seed).to_json()
+            parts[name] = {key: scores[key] for key in ("rows", "classification", "financial")}
+    told = [f"{gate['says'][:1].upper()}{gate['says'][1:]}"]
+    told += [
+        f"accuracy {_accuracy(part)} on the {part['rows']['sessions']} sessions {PARTS[name]}"
+        for name, part in parts.items()
+    ]
+    return {"status": LIGHTS[gate["gate"]], "summary": f"{'; '.join(told)}.", **gate, "parts": parts}
+
+
+def _accuracy(part: dict[str, Any]) -> str:
+    found = part["classification"]["all"]["accuracy"]
+    return f"{found['value']:.3f} [{found['low']:.3f}, {found['high']:.3f}]"

@@ -5,7 +5,8 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from dataclasses import field as field_of
 from math import isfinite
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,7 +21,7 @@ from finseek.core.errors import ConfigError
 from finseek.core.options import Options
 from finseek.evaluate.options import EvaluateOptions
 from finseek.market.options import PricesOptions, SnapshotOptions
-from finseek.pipeline.overrides import Override, PlainLoader, apply_overrides, from_arguments, from_environment
+from finseek.pipeline.overrides import SECRETS, Override, PlainLoader, apply_overrides, from_arguments, from_environment
 from finseek.report.options import ReportOptions
 from finseek.samples.options import PromptOptions
 from finseek.theses.options import SplitOptions, ThesesOptions
@@ -85,11 +86,19 @@ class Config(Options):
 
 @dataclass(frozen=True)
 class LoadedConfig:
-    """A config and where it came from."""
+    """A config and where it came from.
+
+    Attributes:
+        config: checked as a whole.
+        source: the YAML file; None where there is none.
+        overrides: what replaced its values.
+        secrets: keys of services by the name of their variable; in no file, hash or message.
+    """
 
     config: Config
     source: Path | None
     overrides: tuple[Override, ...]
+    secrets: Mapping[str, str] = field_of(default_factory=dict, repr=False)
 
 
 class _UniqueKeyLoader(PlainLoader):
@@ -131,7 +140,8 @@ def load_config(
     """
     tree = _read_yaml(path) if path else {}
     overrides = (*from_environment(environment or {}), *from_arguments(assignments))
-    return LoadedConfig(validate_config(apply_overrides(tree, overrides)), path, overrides)
+    secrets = {name: environment[name] for name in SECRETS if name in environment} if environment else {}
+    return LoadedConfig(validate_config(apply_overrides(tree, overrides)), path, overrides, secrets)
 
 
 SMOKE = (
@@ -148,7 +158,7 @@ def smoke_test(loaded: LoadedConfig) -> LoadedConfig:
     asked_for = {override.key for override in loaded.overrides if override.origin == "--set"}
     cuts = tuple(override for override in (*SMOKE, name) if override.key not in asked_for)
     tree = apply_overrides(loaded.config.model_dump(mode="json"), cuts)
-    return LoadedConfig(validate_config(tree), loaded.source, (*loaded.overrides, *cuts))
+    return replace(loaded, config=validate_config(tree), overrides=(*loaded.overrides, *cuts))
 
 
 def validate_config(tree: Mapping[str, Any]) -> Config:

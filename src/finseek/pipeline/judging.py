@@ -14,7 +14,7 @@ from finseek.pipeline import manifest
 from finseek.pipeline.cache import RunState
 from finseek.pipeline.data import run_prices
 from finseek.pipeline.stages import StageContext
-from finseek.pipeline.trials import number_of_trials
+from finseek.pipeline.trials import all_looks, deflated
 
 AUDITS = ("leaks", "contamination")
 
@@ -55,6 +55,8 @@ def write_the_report(context: StageContext) -> dict[str, Any]:
         for stage, record in state.stages.items()
         if stage in has
     }
+    equity = _equity(paths.backtest / "equity.csv") if "backtest" in has else None
+    looks = all_looks(config, paths) if "split" in has else {}
     html, summary = build_report(
         ReportInputs(
             config=config.to_json(),
@@ -76,9 +78,10 @@ def write_the_report(context: StageContext) -> dict[str, Any]:
             examples=_examples(context) if {"evaluate", "split"} <= has else (),
             predictions=_rows(paths.evaluate / "eval_results.csv") if "evaluate" in has else (),
             backtest=_json(paths.backtest / "metrics.json") if "backtest" in has else None,
-            equity=_equity(paths.backtest / "equity.csv") if "backtest" in has else None,
+            equity=equity,
             planted=read_json(config.report.planted) if config.report.planted else None,
-            trials=number_of_trials(config, paths) if "split" in has else None,
+            trials=len(looks) if looks else None,
+            deflation=deflated(looks, equity["equity"]) if equity and looks else None,
             audit={name: _json(paths.audit / f"{name}.json") for name in AUDITS if "audit" in has},
             lineage={"artifacts": artifacts},
             options=config.report,

@@ -1,11 +1,10 @@
-"""The stages of the model: train, evaluate."""
+"""The stage that trains the model."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from finseek.core.artifacts import write_json
-from finseek.pipeline.data import run_prices, samples_of
+from finseek.pipeline.data import samples_of
 from finseek.pipeline.stages import StageContext
 
 
@@ -35,50 +34,3 @@ def train_the_model(context: StageContext) -> dict[str, Any]:
         "best_step": result.best_step,
         "best_validation_loss": result.best_validation_loss,
     }
-
-
-def evaluate_the_model(context: StageContext) -> dict[str, Any]:
-    """Stage ``evaluate``: the test split answered by the model, scored beside its baselines."""
-    from finseek.evaluate import load_backend, predict, score_predictions, standard_baselines, write_results
-    from finseek.market import snapshots
-    from finseek.samples import load_samples
-    from finseek.theses import load_split, load_theses
-
-    config, paths = context.config, context.paths
-    prices = run_prices(context)
-    backend = load_backend(
-        config.evaluate,
-        paths.train / "checkpoint",
-        config.prompt.answer_order,
-        config.run.seed,
-        config.prompt.template,
-    )
-    samples = load_samples(samples_of(paths, "test"))
-    kept_answers = paths.evaluate / "answers.jsonl"
-    predictions = predict(samples, backend, config.evaluate, context.progress, answers=kept_answers)
-    training, history = load_split(paths.split / "train.parquet"), load_theses(paths.theses / "all.jsonl")
-    baselines, absent = standard_baselines(
-        predictions,
-        training,
-        history,
-        snapshots(prices, config.prompt.snapshot) if prices else None,
-        names=config.evaluate.baselines,
-        ticker=config.prompt.ticker,
-        last_actions=config.prompt.last_actions,
-        seed=config.run.seed,
-    )
-    metrics = score_predictions(
-        predictions,
-        prices,
-        config.evaluate,
-        training=training,
-        history=history,
-        baselines=baselines,
-        seed=config.run.seed,
-    ).to_json()
-    metrics["baselines_left_out"] = absent
-    write_results(paths.evaluate / "eval_results.csv", predictions, prices)
-    write_json(paths.evaluate / "metrics.json", metrics)
-    kept_answers.unlink(missing_ok=True)
-    rows = metrics["rows"]
-    return {"answers": rows["total"], "scored": rows["scored"], "unscored": rows["total"] - rows["scored"]}

@@ -25,7 +25,7 @@ def evaluate_file(config: Config, predictions: Path, prices: Path, out: Path) ->
     Raises:
         InputError: broken predictions or prices, or a locked test that was looked at before.
     """
-    from finseek.audit.trials import check_lock, record_trials, verify_trials
+    from finseek.audit.trials import check_lock, record_trials, trials_on, verify_trials
     from finseek.evaluate import read_predictions, score_predictions, standard_baselines, write_results
     from finseek.market import load_prices, snapshots
     from finseek.theses import thesis_uid
@@ -40,7 +40,8 @@ def evaluate_file(config: Config, predictions: Path, prices: Path, out: Path) ->
     if options.lock_test:
         check_lock(verify_trials(chain), test_data, [tried], options.reason)
     market = snapshots(table, config.prompt.snapshot)
-    baselines, absent = standard_baselines(rows, (), (), market, names=options.baselines, seed=config.run.seed)
+    names = [name for name in options.baselines if name != "base"]
+    baselines, absent = standard_baselines(rows, (), (), market, names=names, seed=config.run.seed)
     metrics = score_predictions(rows, table, options, baselines=baselines, seed=config.run.seed).to_json()
     metrics["baselines_left_out"] = absent
     write_results(out / "eval_results.csv", rows, table)
@@ -53,4 +54,4 @@ def evaluate_file(config: Config, predictions: Path, prices: Path, out: Path) ->
         at=datetime.now(UTC).isoformat(timespec="seconds"),
         reason=options.reason,
     )
-    return metrics, chain, len({trial.config for trial in verify_trials(chain) if trial.test_data == test_data})
+    return metrics, chain, len(trials_on(verify_trials(chain), test_data))

@@ -19,7 +19,7 @@ from finseek.core.artifacts import sha256_file, sha256_json, write_json
 from finseek.core.errors import ArtifactError, InputError
 
 FORMAT = 1
-NO_ARTIFACTS = frozenset({"manifest.json", "state.json", ".lock", "logs", "stale", "sweep", "cache"})
+NO_ARTIFACTS = frozenset({"manifest.json", "state.json", ".lock", "logs", "stale", "sweep", "cache", "placebos"})
 PACKAGES = (
     "finseek numpy polars lxml msgspec orjson pydantic tokenizers torch transformers safetensors lightning peft trl "
     "nemo-automodel scikit-learn arch numba"

@@ -58,6 +58,16 @@ class RunPaths:
         return self.root / "evaluate"
 
     @property
+    def answers(self) -> Path:
+        """Every answer that a model gave, so that none is asked for twice; a cache, not in the manifest."""
+        return self.root / "cache" / "answers.jsonl"
+
+    @property
+    def placebos(self) -> Path:
+        """Folder of the runs on changed records; no artifact, not in the manifest."""
+        return self.root / "placebos"
+
+    @property
     def backtest(self) -> Path:
         """Folder of equity.csv, trades.csv, metrics.json."""
         return self.root / "backtest"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -95,14 +95,10 @@ def run(
         state = cache.RunState(paths.state)
         validity = Validity(config, paths.root, state)
         try:
-            outcomes = tuple(_run_stages(validity, paths, chosen, first, progress, say, node))
+            outcomes = tuple(_run_stages(validity, paths, chosen, first, progress, say, node, loaded.secrets))
         except BaseException as error:
             state.close("interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
             raise
-        looked = {outcome.name for outcome in outcomes if outcome.status == "done"} & {"evaluate", "backtest"}
-        if looked:
-            traded = any(outcome.name == "backtest" and outcome.status != "left out" for outcome in outcomes)
-            trials.record_look(config, paths, datetime.now(UTC).isoformat(timespec="seconds"), traded)
         if not paths.manifest.exists():
             _seal(loaded, validity, paths)
         state.close("done")
@@ -146,6 +142,7 @@ def _run_stages(
     progress: Progress,
     say: Say,
     node: Node,
+    secrets: Mapping[str, str],
 ) -> Iterator[StageOutcome]:
     config, state = validity.config, validity.state
     for stage in chosen:
@@ -165,14 +162,14 @@ def _run_stages(
             say(f"{stage.name}: unchanged")
             yield StageOutcome(stage.name, "unchanged", record["counts"], record["seconds"])
             continue
-        if stage.name == "evaluate":
-            trials.refuse_locked_look(config, paths)
+        trials.refuse_locked_look(config, paths, stage.name)
         key, present = validity.key(stage), validity.present(stage)
         paths.manifest.unlink(missing_ok=True)
         state.enter(stage.name)
         begin = time.perf_counter()
-        counts = stage.run(StageContext(config, paths, key, present, progress, node))
+        counts = stage.run(StageContext(config, paths, key, present, progress, node, secrets))
         seconds = round(time.perf_counter() - begin, 3)
+        trials.record_look(config, paths, stage.name)
         outputs = cache.record_files(paths.root, stage.outputs)
         state.finish(stage.name, {"key": key, "outputs": outputs, "counts": counts, "seconds": seconds})
         say(f"{stage.name}: done in {seconds:.1f} s" + _in_words(counts))

@@ -26,6 +26,7 @@ class StageContext:
         present: earlier stages whose outputs may be read; what else lies in the folder belongs to another config.
         progress: told where long work stands.
         node: this machine, where several train one model.
+        secrets: keys of services, by the name of their variable.
     """
 
     config: Config
@@ -34,6 +35,7 @@ class StageContext:
     present: frozenset[str]
     progress: Progress
     node: Node = field(default_factory=Node)
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 def _nothing(config: Config) -> dict[str, Path]:
@@ -103,6 +105,15 @@ def _price_source(config: Config) -> dict[str, Path]:
 
 def _model_source(config: Config) -> dict[str, Path]:
     return {"model.path": config.model.path} if config.model and config.model.path else {}
+
+
+def _base_source(config: Config) -> dict[str, Path]:
+    return _model_source(config) if "base" in config.evaluate.baselines else {}
+
+
+def _without_model(config: Config) -> str:
+    served = config.model is None and config.evaluate.backend == "openai"
+    return "the config names no model, the answers come from a server" if served else ""
 
 
 def _sample_sources(config: Config) -> dict[str, Path]:
@@ -223,13 +234,15 @@ STAGES: tuple[Stage, ...] = (
         code=("core", "samples", "model", "checkpoint", "train"),
         outputs=("train/checkpoint", "train/train_log.jsonl"),
         sources=_model_source,
+        absent=_without_model,
         check=_needs_model,
     ),
     Stage(
         name="evaluate",
-        work="learning:evaluate_the_model",
+        work="evaluating:evaluate_the_model",
         sections=("evaluate",),
         needs=("theses", "prices", "split", "samples", "train"),
+        sources=_base_source,
         code=("core", "stats", "market", "samples", "model", "evaluate", "pipeline"),
         outputs=("evaluate/eval_results.csv", "evaluate/metrics.json"),
     ),
@@ -248,7 +261,7 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         name="audit",
         work="auditing:audit_the_run",
-        sections=("audit", "theses", "model"),
+        sections=("audit", "theses", "model", "evaluate"),
         needs=("prices", "split", "evaluate"),
         code=("core", "theses", "market", "audit", "pipeline"),
         outputs=("audit/leaks.json", "audit/hindsight.jsonl", "audit/contamination.json"),

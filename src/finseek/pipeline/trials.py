@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from math import sqrt
 from pathlib import Path
+from typing import Any, Literal
 
 import msgspec
+import numpy as np
+from numpy.typing import ArrayLike
 
-from finseek.audit.trials import Head, check_lock, head_of, record_trials, verify_trials
+from finseek.audit.trials import Head, check_lock, deflate, head_of, record_trials, trials_on, verify_trials
+from finseek.backtest.performance import returns_of
 from finseek.backtest.sweep import SweepResult
 from finseek.core.artifacts import read_json, sha256_json
+from finseek.core.errors import InputError
 from finseek.pipeline.config import Config
+from finseek.pipeline.manifest import read_manifest
 from finseek.pipeline.paths import RunPaths
 
 SESSIONS_A_YEAR = 252
 DECIDES = ("split", "prompt", "model", "train", "parallel", "evaluate", "backtest")
 """Sections that make one trial differ from another; where it is kept and how it is shown do not."""
+LOOKS: dict[str, Literal["evaluation", "backtest"]] = {"evaluate": "evaluation", "backtest": "backtest"}
+"""Stages that look at the test split, and what the chain calls that."""
 
 
 def chain_file(config: Config) -> Path:
@@ -32,34 +42,38 @@ def test_data(paths: RunPaths) -> str:
 def config_hash(config: Config) -> str:
     """Identity of what was tried."""
     parts = {section: config.part(section) for section in DECIDES}
+    parts["evaluate"] = {key: value for key, value in parts["evaluate"].items() if key not in ("lock_test", "reason")}
     return sha256_json({**parts, "theses": config.part("theses"), "seed": config.run.seed})
 
 
-def record_look(config: Config, paths: RunPaths, at: str, traded: bool) -> Head:
-    """Append this run's look at its test split, with its Sharpe ratio where it was traded; a replay adds nothing.
+def record_look(config: Config, paths: RunPaths, stage: str) -> None:
+    """Append this run's look at its test split, as soon as a stage has looked; a replay adds nothing.
+
+    A backtest adds its Sharpe ratio to the evaluation that it trades, in a line of its own; both are one trial.
 
     Args:
         config: of the run.
         paths: of the run.
-        at: ISO time.
-        traded: whether the run has a backtest.
+        stage: the one that was done; all but those of ``LOOKS`` have not looked.
     """
+    if stage not in LOOKS:
+        return
     sharpe = periods = None
-    if traded:
+    if stage == "backtest":
         metrics = read_json(paths.backtest / "metrics.json")
         annual, periods = metrics["performance"]["sharpe"], metrics["window"]["sessions"]
         sharpe = None if annual is None else annual / sqrt(SESSIONS_A_YEAR)
-    return record_trials(
+    record_trials(
         chain_file(config),
         [(config_hash(config), sharpe, periods)],
-        kind="backtest" if traded else "evaluation",
+        kind=LOOKS[stage],
         test_data=test_data(paths),
-        at=at,
+        at=_now(),
         reason=config.evaluate.reason,
     )
 
 
-def record_sweep(config: Config, paths: RunPaths, found: SweepResult, at: str) -> Head:
+def record_sweep(config: Config, paths: RunPaths, found: SweepResult) -> Head:
     """Append every point of a sweep on this run's test split."""
     periods = len(found.returns)
     looks = []
@@ -67,25 +81,50 @@ def record_sweep(config: Config, paths: RunPaths, found: SweepResult, at: str) -
         sharpe = None if annual is None else annual / sqrt(SESSIONS_A_YEAR)
         looks.append((config_hash(config.model_copy(update={"backtest": options})), sharpe, periods))
     return record_trials(
-        chain_file(config), looks, kind="sweep", test_data=test_data(paths), at=at, reason=config.evaluate.reason
+        chain_file(config), looks, kind="sweep", test_data=test_data(paths), at=_now(), reason=config.evaluate.reason
     )
 
 
-def refuse_locked_look(config: Config, paths: RunPaths) -> None:
-    """Refuse before the model is asked what ``evaluate.lock_test`` forbids.
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def refuse_locked_look(config: Config, paths: RunPaths, stage: str) -> None:
+    """Refuse before a stage looks at the test split, or a sweep trades it, what ``evaluate.lock_test`` forbids.
 
     Raises:
         InputError: a second look at locked test data without a stated reason.
     """
-    if config.evaluate.lock_test:
-        check_lock(verify_trials(chain_file(config)), test_data(paths), [config_hash(config)], config.evaluate.reason)
+    if config.evaluate.lock_test and stage in (*LOOKS, "sweep"):
+        tried = "the points of a sweep" if stage == "sweep" else config_hash(config)
+        check_lock(verify_trials(chain_file(config)), test_data(paths), [tried], config.evaluate.reason)
 
 
-def number_of_trials(config: Config, paths: RunPaths) -> int:
-    """Trials on this test data so far, this run's included."""
-    data = test_data(paths)
-    known = {trial.config for trial in verify_trials(chain_file(config)) if trial.test_data == data}
-    return len(known | {config_hash(config)})
+def all_looks(config: Config, paths: RunPaths) -> dict[str, float | None]:
+    """The trials on this test data so far, this run's included, with their Sharpe ratios per session."""
+    looks = trials_on(verify_trials(chain_file(config)), test_data(paths))
+    looks.setdefault(config_hash(config), None)
+    return looks
+
+
+def deflated(looks: Mapping[str, float | None], equity: ArrayLike | None) -> dict[str, Any] | None:
+    """What this run's Sharpe ratio is worth after so many looks; None where it did not trade or never varied."""
+    if equity is None:
+        return None
+    try:
+        return deflate(list(looks.values()), returns_of(np.asarray(equity, dtype=np.float64)))
+    except InputError:
+        return None
+
+
+def recorded_heads(chain: Path) -> list[Head]:
+    """Length and head of a chain as the manifests of the runs beside it state them.
+
+    Raises:
+        ArtifactError: a manifest was altered.
+    """
+    manifests = (read_manifest(path) for path in sorted(chain.parent.glob("*/manifest.json")))
+    return [Head(**manifest["trials"]) for manifest in manifests if "trials" in manifest]
 
 
 def head(config: Config) -> dict[str, object]:

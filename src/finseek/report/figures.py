@@ -73,12 +73,18 @@ class Figures:
     sessions: int | None
     smallest_sharpe: float | None
     trials: int | None
+    deflated: float | None
     level: float
 
     @property
     def strategy(self) -> Json | None:
         """Metrics of the run's own account."""
         return self.accounts[0].metrics if self.accounts else None
+
+    @property
+    def rivals(self) -> tuple[Baseline, ...]:
+        """The baselines that a model can beat: not the teacher, whose actions are the truth."""
+        return tuple(baseline for baseline in self.baselines if baseline.name != "teacher")
 
     @property
     def over_holding(self) -> Estimate:
@@ -113,6 +119,7 @@ def read_figures(inputs: ReportInputs) -> Figures:
         sessions=window.get("sessions"),
         smallest_sharpe=finite(window.get("smallest_detectable_sharpe")),
         trials=inputs.trials,
+        deflated=finite((inputs.deflation or {}).get("deflated_sharpe_ratio")),
         level=finite((evaluation.get("bootstrap") or {}).get("level")) or 0.95,
     )
 

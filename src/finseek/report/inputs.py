@@ -33,6 +33,7 @@ class ReportInputs:
         equity: columns of ``backtest/equity.csv``, dates as ISO texts: ``{"date": [...], "equity": [...], ...}``.
         planted: ``{bayes_accuracy, alpha}`` of a synthetic market.
         trials: distinct looks at this test data so far; None where nobody counted.
+        deflation: ``{deflated_sharpe_ratio, ...}`` of ``audit.trials.deflate``; None where nothing was traded.
         audit: ``{finding: {status: passed|caution|failed, summary, figures}}`` of ``audit/*.json``.
         lineage: ``{"inputs": {name: {sha256, bytes}}, "artifacts": {path: {sha256, bytes, stage}}}``.
         options: how much to quote.
@@ -52,6 +53,7 @@ class ReportInputs:
     equity: Json | None = None
     planted: Json | None = None
     trials: int | None = None
+    deflation: Json | None = None
     audit: Json = field(default_factory=dict)
     lineage: Json | None = None
     options: ReportOptions = field(default_factory=ReportOptions)

@@ -77,6 +77,7 @@ def _data(inputs: ReportInputs, figures: Figures, page: Page) -> dict[str, Any]:
             },
         },
         "trials": figures.trials,
+        "deflated_sharpe": figures.deflated,
     }
 
 

@@ -54,13 +54,13 @@ def _learned(figures: Figures) -> tuple[str, Light]:
     """What may be said of the predictions, second half of the headline."""
     if figures.accuracy.value is None:
         return "no predictions were scored", "skipped"
-    if not figures.baselines:
+    if not figures.rivals:
         return "no baseline stands beside the predictions", "caution"
-    beaten = [baseline for baseline in figures.baselines if baseline.difference.reading == "above zero"]
-    if len(beaten) == len(figures.baselines):
+    beaten = [baseline for baseline in figures.rivals if baseline.difference.reading == "above zero"]
+    if len(beaten) == len(figures.rivals):
         return f"predicts the teacher better than {_all_of(len(beaten))}", "pass"
     if beaten:
-        return f"predicts the teacher better than {len(beaten)} of {len(figures.baselines)} baselines", "caution"
+        return f"predicts the teacher better than {len(beaten)} of {len(figures.rivals)} baselines", "caution"
     return "predicts the teacher no better than the baselines", "fail"
 
 
@@ -103,7 +103,7 @@ def sentences(figures: Figures, gates: Sequence[Gate]) -> list[str]:
     told += [
         f"Against {baseline.name}: {signed_points(baseline.difference.value)} percentage points of accuracy "
         f"({_range(figures, baseline.difference, signed_points)})."
-        for baseline in figures.baselines
+        for baseline in figures.rivals
         if baseline.difference.bounded
     ]
     if figures.trials is not None:

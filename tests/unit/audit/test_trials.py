@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from finseek import stats
-from finseek.audit.trials import deflate, head_of, record_trials, verify_trials
+from finseek.audit.trials import deflate, head_of, record_trials, trials_on, verify_trials
 from finseek.core.errors import ArtifactError, InputError
 
 AT = "2026-01-05T10:00:00+00:00"
@@ -128,15 +128,24 @@ def test_runs_that_end_at_once_both_get_their_lines_in(tmp_path):
     assert len(verify_trials(path)) == 45
 
 
+def test_an_evaluation_that_is_traded_later_is_one_trial_with_its_sharpe(tmp_path):
+    path = tmp_path / "trials.jsonl"
+    for sharpe in (None, None, 0.1, None, 0.1):
+        record_trials(path, [("c", sharpe, sharpe and 77)], kind="evaluation", test_data="d", at=AT)
+    trials = verify_trials(path)
+    assert [trial.sharpe for trial in trials] == [None, 0.1]
+    assert trials_on(trials, "d") == {"c": 0.1}
+    assert trials_on(trials, "other") == {}
+
+
 def test_the_number_of_trials_deflates_the_sharpe_ratio(chain):
     returns = np.random.default_rng(0).normal(0.002, 0.01, 77)
-    trials = verify_trials(chain)
     own = stats.moments(returns)
-    found = deflate(trials, "d1", returns)
+    found = deflate(list(trials_on(verify_trials(chain), "d1").values()), returns)
     variance = max(np.var([0.01 * n for n in range(6)], ddof=1), 1 / 76)
     assert found["trials"] == 6
     assert found["deflated_sharpe_ratio"] == pytest.approx(
         stats.deflated_sharpe_ratio(own.sharpe, 77, 6, variance, own.skewness, own.kurtosis)
     )
-    alone = deflate([], "d1", returns)
+    alone = deflate([None], returns)
     assert alone["deflated_sharpe_ratio"] == alone["probabilistic_sharpe_ratio"] > found["deflated_sharpe_ratio"]

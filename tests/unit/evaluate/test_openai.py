@@ -18,6 +18,7 @@ import pytest
 from finseek.core.errors import FinseekError, InputError
 from finseek.evaluate import EvaluateOptions, load_backend, predict
 from finseek.evaluate.answers import AnswerStore
+from finseek.evaluate.ask import usage
 from finseek.samples import Sample
 
 KEY = "sk-do-not-tell"
@@ -163,7 +164,11 @@ def test_a_hostile_network_loses_and_doubles_nothing(tmp_path):
     assert KEY not in (tmp_path / "a.jsonl").read_text()
     assert set(server.headers) == {f"Bearer {KEY}"}
     with AnswerStore(tmp_path / "a.jsonl") as store:
-        assert store.usage() == {"answers": 120, "prompt_tokens": 840, "generated_tokens": 600}
+        kept = [store[json.loads(line)["key"]] for line in lines]
+    priced = options(server.url, input_price=2.0, output_price=10.0)
+    assert usage(kept, priced) == {
+        "answers": 120, "prompt_tokens": 840, "generated_tokens": 600, "cost": pytest.approx(0.00768)
+    }  # fmt: skip
 
 
 def test_sixty_four_requests_are_in_flight():
@@ -208,8 +213,8 @@ def test_the_rate_limit_spaces_the_requests():
 
 
 def test_score_mode_and_a_missing_address_are_refused():
-    with pytest.raises(InputError, match=r"set evaluate\.mode to generate"):
-        load_backend(EvaluateOptions(backend="openai"), None)
+    with pytest.raises(ValueError, match="set mode to generate"):
+        EvaluateOptions(backend="openai")
     with pytest.raises(InputError, match="base_url"):
         load_backend(EvaluateOptions(backend="openai", mode="generate"), None)
     with pytest.raises(InputError, match="needs the folder"):

@@ -9,8 +9,8 @@ import pytest
 
 from finseek.core.actions import Action
 from finseek.core.errors import InputError
-from finseek.evaluate import EvaluateOptions, Prediction, load_backend
-from finseek.evaluate.draws import agreement, predict_draws, vote
+from finseek.evaluate import EvaluateOptions, Prediction, load_backend, predict
+from finseek.evaluate.draws import agreement, vote
 from finseek.evaluate.text import grounding, text_metrics
 from finseek.samples import Sample
 
@@ -83,10 +83,11 @@ def test_draws_differ_and_are_kept(memoriser, tmp_path):
     folder, samples = memoriser("action first")
     options = EvaluateOptions(mode="generate", temperature=1.5, max_new_tokens=10)
     backend = load_backend(options, folder)
-    draws = predict_draws(samples, backend, options, 3, answers=tmp_path / "a.jsonl")
+    seeded = [backend.reseeded(seed) for seed in range(3)]
+    draws = [predict(samples, one, options, answers=tmp_path / "a.jsonl") for one in seeded]
     assert len({tuple(row.completion for row in draw) for draw in draws}) == 3
     assert len((tmp_path / "a.jsonl").read_text().splitlines()) == 30
-    assert predict_draws(samples, backend, options, 3) == draws
+    assert [predict(samples, one, options) for one in seeded] == draws
     assert agreement(draws)["rows"] == 10
-    with pytest.raises(InputError, match="above temperature 0"):
-        predict_draws(samples, backend, EvaluateOptions(), 3)
+    with pytest.raises(ValueError, match="a temperature above 0"):
+        EvaluateOptions(draws=3)

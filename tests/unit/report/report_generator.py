@@ -366,6 +366,7 @@ def make_inputs(
         },
         "planted": {"bayes_accuracy": 0.71, "alpha": 0.4},
         "trials": 12,
+        "deflation": {"deflated_sharpe_ratio": 0.12},
         "audit": {"leaks": {"status": "passed", "summary": "No prompt holds a number from after its date."}},
         "lineage": {
             "inputs": {"theses.source/raw.zip": {"sha256": "1f" * 32, "bytes": 5_400_000}},

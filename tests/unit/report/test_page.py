@@ -31,6 +31,7 @@ ABSENT: dict[str, Any] = {
     "equity": None,
     "planted": None,
     "trials": None,
+    "deflation": None,
     "audit": {},
     "lineage": None,
 }

@@ -61,12 +61,10 @@ class OpenAIBackend:
         seed: sent to the server, and of the jitter of the pauses.
 
     Raises:
-        InputError: no base_url or model, or score mode, which chat completions cannot do.
+        InputError: no base_url or model.
     """
 
     def __init__(self, options: EvaluateOptions, api_key: str | None = None, seed: int = 0) -> None:
-        if options.mode == "score":
-            raise InputError("the openai back end cannot score given actions: set evaluate.mode to generate")
         server = options.openai
         if not server.base_url or not server.model:
             raise InputError("the openai back end needs evaluate.openai.base_url and evaluate.openai.model: set both")

@@ -45,6 +45,12 @@ def _power(figures: Figures) -> Facts:
                 "an annual Sharpe below this could not be told from zero in so few sessions (1.96 standard errors)",
             ),
             ("Trials", integer(figures.trials), "distinct looks at this test data, this one included"),
+            (
+                "Deflated Sharpe",
+                number3(figures.deflated),
+                "chance that the true Sharpe is above the best that so many trials without skill would have shown; "
+                "below 0.95 proves nothing",
+            ),
         ]
     )
 
