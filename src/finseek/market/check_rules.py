@@ -9,7 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from datetime import date
+from datetime import date, timedelta
 from math import exp, log
 from typing import Any, Literal
 
@@ -25,6 +25,7 @@ SPIKE_SIGMAS = 8.0
 DIVIDEND = 0.06  # a larger payment must show in the raw price
 FACTOR_NOISE = 2e-4  # adjusted prices are often rounded, or stored as float32
 STALE_CLOSES = 5
+MARGIN = timedelta(days=30)
 
 
 @dataclass(frozen=True)
@@ -181,19 +182,24 @@ def calendar_sessions(name: str, first: date, last: date) -> list[date]:
     """Sessions of an exchange from first to last, both included.
 
     Raises:
-        InputError: there is no calendar of that name.
+        InputError: there is no calendar of that name, or it does not reach so far.
     """
+    # one day is no range to the library
+    start, end = max(first, date.min + MARGIN) - MARGIN, min(last, date.max - MARGIN) + MARGIN
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the library warns of pandas's own plans
         import exchange_calendars
 
         try:
-            calendar = exchange_calendars.get_calendar(name, start=first.isoformat(), end=last.isoformat())
+            calendar = exchange_calendars.get_calendar(name, start=start.isoformat(), end=end.isoformat())
         except exchange_calendars.errors.InvalidCalendarName:
             raise InputError(f"prices.calendar {name!r} is no exchange calendar: XNYS, XLON, XTKS …, or null") from None
-        except exchange_calendars.errors.NoSessionsError:
-            return []
-        return [stamp.date() for stamp in calendar.sessions]
+        except ValueError as error:
+            raise InputError(
+                f"prices.calendar {name} does not know {first} to {last} ({error}): cut the days, or set it to null"
+            ) from None
+        days = (stamp.date() for stamp in calendar.sessions)
+        return [day for day in days if first <= day <= last]
 
 
 def edges(table: pl.DataFrame) -> list[Finding]:

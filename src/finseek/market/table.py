@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import polars as pl
@@ -147,11 +146,6 @@ def check_rows(table: pl.DataFrame, source: str) -> None:
     _refuse(
         table, source, "volume", ~(pl.col("volume") >= 0) | pl.col("volume").is_infinite(), "is not a count of shares"
     )
-
-
-def _between(name: str, low: float, closed: Literal["none", "left"]) -> pl.Expr:
-    number = pl.col(name)
-    return number.is_between(low, float("inf"), closed=closed) & number.is_not_nan()
 
 
 def _refuse(table: pl.DataFrame, source: str, name: str, wrong: pl.Expr, rule: str) -> None:

@@ -188,6 +188,17 @@ def test_a_crash_is_a_warning_and_an_unadjusted_split_an_error(clean):
     assert "an unadjusted 10:1 split?" in split.message
 
 
+def test_a_table_of_one_day_and_one_beyond_the_calendar(clean):
+    assert check_table(clean.filter(pl.col("date") == DAYS[9])).findings == []
+    weekend = clean.filter(pl.col("date") == DAYS[9]).with_columns(date=pl.lit(date(2023, 9, 9)))
+    assert set(check_table(weekend).counts()) == {"no_session"}
+    for year in (1, 1200, 9999):
+        far = clean.filter(pl.col("date") == DAYS[9]).with_columns(date=pl.lit(date(year, 5, 5)))
+        with pytest.raises(InputError, match=r"prices\.calendar XNYS does not know") as caught:
+            check_table(far)
+        assert "\n" not in str(caught.value)
+
+
 def test_without_a_calendar_days_are_not_judged(clean):
     table = drop(50, 3)(clean, "S01")
     assert check_table(table).counts() == {"gap": 1}
