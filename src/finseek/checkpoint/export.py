@@ -117,7 +117,7 @@ def with_mtp_of(source: Checkpoint, base: Checkpoint) -> Checkpoint:
     for name, (_, own) in copies_of(DeepSeekConfig.from_dict(base.config)).items():
         if name in moved:
             own = own if own in source.tensors else "model.embed_tokens.weight"  # a head that is tied to it
-            moved[name] = replace(source.tensors[own], name=name)
+            moved[name] = source.tensors[own]._replace(name=name)
     config = {**source.config, "num_nextn_predict_layers": base.config["num_nextn_predict_layers"]}
     lengths = {**source.shards, **{str(base.folder / name): size for name, size in base.shards.items()}}
     hashes = {**source.header_hashes, **{str(base.folder / n): digest for n, digest in base.header_hashes.items()}}
@@ -126,7 +126,7 @@ def with_mtp_of(source: Checkpoint, base: Checkpoint) -> Checkpoint:
 
 def _elsewhere(checkpoint: Checkpoint, info: TensorInfo) -> TensorInfo:
     """The tensor with the whole path of its file: it is read from another folder than the others."""
-    return replace(info, shard=str((checkpoint.folder / info.shard).resolve()))
+    return info._replace(shard=str((checkpoint.folder / info.shard).resolve()))
 
 
 def _job(source: Checkpoint, dst: Path, stream: StreamOptions, adapter: Adapter | None) -> Job:
