@@ -57,7 +57,10 @@ def export_hf(
     for name, value, allowed in (("adapter", adapter, ("merge", "keep")), ("mtp", mtp, ("keep", "drop"))):
         if value not in allowed:
             raise InputError(f"{name} {value!r} is none of {', '.join(allowed)}")
-    if src.is_file() and src.suffix in STATE_SUFFIXES:
+    state = src.is_file() and src.suffix in STATE_SUFFIXES
+    if stream.world > 1 and (state or adapter == "keep"):
+        raise InputError(f"{src}: a training state or a kept adapter is written by one process: run without torchrun")
+    if state:
         return _from_state(src, dst, _needed(base, "a training state holds no config"), adapter, mtp, stream, progress)
     folder = find_model(src)
     if (folder / ADAPTER_CONFIG).is_file():
@@ -89,7 +92,9 @@ def find_model(src: Path) -> Path:
     Raises:
         InputError: there is none.
     """
-    for place in (src, src / "LATEST"):
+    text = src / "LATEST.txt"  # in place of the link, where the file system has none
+    latest = src / text.read_text().strip() if text.is_file() else src / "LATEST"
+    for place in (src, latest):
         for folder in (place / "model" / "consolidated", place / "model", place):
             if (folder / CONFIG).is_file() or (folder / ADAPTER_CONFIG).is_file():
                 return folder

@@ -17,6 +17,7 @@ from finseek.cli.conversion import (
     Source,
     Target,
     Workers,
+    say_once,
     show,
     streaming,
     tell,
@@ -79,7 +80,7 @@ def import_nemo(
     elif to is Nemo.legacy:
         megatron.import_legacy(source, target)
     if to is not Nemo.automodel:
-        print(f"{target}: written for {to.value}")
+        say_once(f"{target}: written for {to.value}")
         return
     if tensor_parallel != 1:
         raise ConfigError(
@@ -89,7 +90,7 @@ def import_nemo(
         options = NemoOptions(expert_parallel, pipeline_parallel, dequantize=DequantizeOptions(stream=stream))
         done = import_automodel(source, target, options, show(context, stream))
         tell(done, stream, as_json)
-    if prove:
+    if prove and not stream.rank:
         _say(context, prove_automodel_loads(target, prove))
 
 
@@ -126,7 +127,7 @@ def export_hf(
     elif kind == "legacy":
         megatron.export_legacy(source, target)
     if kind is not None:
-        print(f"{target}: written from {kind}")
+        say_once(f"{target}: written from {kind}")
         return
     with streaming(workers, memory, shard_size, resume=resume) as stream:
         done = export(source, target, base, adapter.value, mtp.value, stream, show(context, stream))

@@ -80,6 +80,12 @@ def streaming(
     return sharing(StreamOptions(workers, size(memory), size(shard_size), resume, kernel=kernel), os.environ)
 
 
+def say_once(line: str) -> None:
+    """Print a result in the first of the processes that torchrun started."""
+    if os.environ.get("RANK", "0") == "0":
+        print(line)
+
+
 def tell(conversion: Conversion, stream: StreamOptions, as_json: bool) -> None:
     """Print what a conversion did, once."""
     from dataclasses import asdict

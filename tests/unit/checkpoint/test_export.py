@@ -105,6 +105,10 @@ def test_automodels_consolidated_folder_gets_its_mtp_layers_back(base: Path, tmp
         assert torch.equal(value, trained.get(copied, before[name])), name
     assert (tmp_path / "out" / "tokenizer.json").is_file()
     DeepSeekV3.from_pretrained(tmp_path / "out")
+    (tmp_path / "run" / "LATEST").unlink()
+    (tmp_path / "run" / "LATEST.txt").write_text(step.name)
+    export_hf(tmp_path / "run", tmp_path / "from text", base=base)
+    assert tensors_of(tmp_path / "from text").keys() == before.keys()
     shutil.rmtree(consolidated)
     with pytest.raises(InputError, match="not consolidated"):
         export_hf(step, tmp_path / "again")
