@@ -10,7 +10,20 @@ from typing import Annotated, Any, Optional
 import typer
 
 import finseek
-from finseek.cli import audit, backtest, checkpoint, doctor, evaluate, launch, manifest, prices, run, samples, theses
+from finseek.cli import (
+    audit,
+    backtest,
+    checkpoint,
+    doctor,
+    evaluate,
+    launch,
+    manifest,
+    predict,
+    prices,
+    run,
+    samples,
+    theses,
+)
 
 app = typer.Typer(
     name="finseek",
@@ -20,7 +33,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (run, theses, prices, samples, evaluate, backtest, checkpoint, audit, manifest, doctor, launch):
+for module in (run, theses, prices, samples, evaluate, predict, backtest, checkpoint, audit, manifest, doctor, launch):
     module.register(app)
 
 

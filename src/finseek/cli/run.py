@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
 if TYPE_CHECKING:
+    from finseek.core.progress import Progress
     from finseek.pipeline import LoadedConfig, RunResult
     from finseek.train.job import Node
 
@@ -122,14 +124,22 @@ def _execute(
     skip: Sequence[str],
     node: Node | None = None,
 ) -> RunResult:
-    from finseek.cli.terminal import TerminalProgress, say
-    from finseek.core.progress import silent
     from finseek.pipeline import run as run_stages
     from finseek.train.job import Node
 
-    node = node or Node()
+    with watched(context) as (progress, say):
+        return run_stages(loaded, first=first, last=last, skip=skip, progress=progress, say=say, node=node or Node())
+
+
+@contextmanager
+def watched(context: typer.Context) -> Iterator[tuple[Progress, Callable[[str], None]]]:
+    """Progress and a teller of lines for long work on the terminal; silent ones with --quiet."""
+    from finseek.cli.terminal import TerminalProgress, say
+    from finseek.core.progress import silent
+
     if context.obj["quiet"]:
-        return run_stages(loaded, first=first, last=last, skip=skip, progress=silent, node=node)
+        yield silent, lambda line: None
+        return
     progress = TerminalProgress()
 
     def tell(line: str) -> None:
@@ -137,7 +147,7 @@ def _execute(
         say(line)
 
     try:
-        return run_stages(loaded, first=first, last=last, skip=skip, progress=progress, say=tell, node=node)
+        yield progress, tell
     finally:
         progress.finish()
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from datetime import date
 from pathlib import Path
 
-from finseek.core.actions import ACTIONS, parse_action
+from finseek.core.actions import ACTIONS, Action, parse_action
 from finseek.core.errors import InputError
 from finseek.core.progress import Progress, silent
 from finseek.evaluate.answers import AnswerStore, answer_key
@@ -128,12 +128,18 @@ def _prediction(sample: Sample, answer: Answer, options: EvaluateOptions) -> Pre
         row = (about["ticker"], date.fromisoformat(about["as_of_date"]), parse_action(about["action"]))
     except KeyError as error:
         raise InputError(f"a sample's metadata lacks {error}: it needs ticker, as_of_date and action") from None
+    read, p = read_answer(answer, options)
+    return Prediction(*row, read.action, read.status, p, answer.text, read.repairs)
+
+
+def read_answer(answer: Answer, options: EvaluateOptions) -> tuple[Parsed, dict[Action, float] | None]:
+    """The action of an answer, or the reason why it has none, and the five probabilities where they are known."""
     read = best_action(answer.log_p) if options.mode == "score" else parse_answer(answer.text)
     p = None
     if answer.log_p is not None and read.status != "not_finite":
         weights = [math.exp(value - max(answer.log_p)) for value in answer.log_p]
         p = {action: weight / sum(weights) for action, weight in zip(ACTIONS, weights, strict=True)}
-    return Prediction(*row, read.action, read.status, p, answer.text, read.repairs)
+    return read, p
 
 
 def best_action(log_p: Sequence[float] | None) -> Parsed:

@@ -13,6 +13,7 @@ from finseek.core.artifacts import read_json, write_json, write_text
 from finseek.pipeline import manifest
 from finseek.pipeline.cache import RunState
 from finseek.pipeline.data import run_prices
+from finseek.pipeline.placebos import placebo_finding
 from finseek.pipeline.stages import StageContext
 from finseek.pipeline.trials import all_looks, deflated
 
@@ -82,7 +83,7 @@ def write_the_report(context: StageContext) -> dict[str, Any]:
             planted=read_json(config.report.planted) if config.report.planted else None,
             trials=len(looks) if looks else None,
             deflation=deflated(looks, equity["equity"]) if equity and looks else None,
-            audit={name: _json(paths.audit / f"{name}.json") for name in AUDITS if "audit" in has},
+            audit={name: _json(paths.audit / f"{name}.json") for name in AUDITS if "audit" in has} | _placebos(context),
             lineage={"artifacts": artifacts},
             options=config.report,
         )
@@ -91,6 +92,12 @@ def write_the_report(context: StageContext) -> dict[str, Any]:
     write_json(paths.report_json, summary)
     write_json(paths.report_schema, report_schema())
     return {"bytes": len(html.encode())}
+
+
+def _placebos(context: StageContext) -> dict[str, Any]:
+    content = _json(context.paths.placebos / "placebos.json")
+    found = placebo_finding(content, context.config) if content else None
+    return {"placebos": found} if found else {}
 
 
 def _json(path: Path) -> Any:
