@@ -25,7 +25,7 @@ from finseek.theses.near_duplicates import matches
 from finseek.theses.options import SplitOptions
 
 SPLITS = ("train", "validation", "test")
-LAST = np.iinfo(np.int64).max
+EPOCH = date(1970, 1, 1).toordinal()
 
 
 class Dated(Protocol):
@@ -93,7 +93,8 @@ def split_by_time(theses: Iterable[T], sessions: Sessions | None, options: Split
             "set prices.source, or split.purge to false and split.embargo to 0"
         )
     everything = list(theses)
-    days = np.array([thesis.as_of_date for thesis in everything], dtype="datetime64[D]")
+    ordinals = np.fromiter((thesis.as_of_date.toordinal() for thesis in everything), dtype=np.int64)
+    days = (ordinals - EPOCH).view("datetime64[D]")
     reasons = _assign(everything, days, sessions, options)
     validate = options.validation_days > 0
     _refuse_empty(reasons, "before purging", options, validate)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from datetime import date
 from itertools import count, islice
@@ -49,7 +50,8 @@ def write_split(theses: Path, folder: Path, sessions: Sessions | None, options: 
         ArtifactError: ``theses`` is missing or holds something else.
     """
     whole = options.near_duplicate_threshold is not None or (theses.is_file() and theses.stat().st_size <= IN_MEMORY)
-    keys: list[Thesis] | list[ThesisKey] = load_theses(theses) if whole else list(_keys(theses))
+    ends: list[int] = []
+    keys: list[Thesis] | list[ThesisKey] = load_theses(theses) if whole else list(_keys(theses, ends))
     split = split_by_time(keys, sessions, options)
     if whole:
         for name in SPLITS:
@@ -58,7 +60,7 @@ def write_split(theses: Path, folder: Path, sessions: Sessions | None, options: 
         name_of = {key.uid: name for name in SPLITS for key in getattr(split, name)}
         names = [name_of.get(key.uid) for key in keys]
         for name in SPLITS:
-            write_theses_table(folder / f"{name}.parquet", _lines_of(name, names, theses))
+            write_theses_table(folder / f"{name}.parquet", _lines_of(name, names, theses, ends))
     encode = msgspec.json.Encoder().encode
     dropped = (
         encode({"reason": reason, **{name: getattr(key, name) for name in ThesisKey.__struct_fields__}})
@@ -154,19 +156,26 @@ def load_split(path: Path) -> list[Thesis]:
     return list(iterate_split(path))
 
 
-def _lines_of(split: str, names: list[str | None], path: Path) -> Iterator[Thesis]:
-    """The theses of one split, by the name that each line of ``all.jsonl`` was given."""
+def _lines_of(split: str, names: list[str | None], path: Path, ends: list[int]) -> Iterator[Thesis]:
+    """The theses of one split, by the name that each line of ``all.jsonl`` was given and the byte where it ends."""
     decode = msgspec.json.Decoder(Thesis).decode
-    with path.open("rb") as lines:
-        for name, line in zip(names, lines, strict=True):
+    start = 0
+    with path.open("rb", buffering=0) as lines:
+        for name, end in zip(names, ends, strict=True):
             if name == split:
-                yield decode(line)
+                yield decode(os.pread(lines.fileno(), end - start, start))
+            start = end
 
 
-def _keys(path: Path) -> Iterator[ThesisKey]:
+def _keys(path: Path, ends: list[int]) -> Iterator[ThesisKey]:
+    """The key of each line; where it ends, in bytes, is added to ``ends``."""
     decode = msgspec.json.Decoder(ThesisKey).decode
+    end = 0
     try:
         with path.open("rb") as lines:
-            yield from map(decode, lines)
+            for line in lines:
+                yield decode(line)
+                end += len(line)
+                ends.append(end)
     except (OSError, msgspec.DecodeError) as error:
         raise ArtifactError(f"{path} does not hold theses ({error}): run the theses stage") from error
