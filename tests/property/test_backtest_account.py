@@ -76,13 +76,12 @@ choices = st.fixed_dictionaries(
 # Everything that looks back: what a decision knows of volatility, volume and its own past.
 looking_back = st.fixed_dictionaries(
     {
-        "sizing_strategy": st.sampled_from(["inverse_volatility", "volatility_target", "kelly"]),
         "equal_weight_over": st.sampled_from(["universe", "listed", "active"]),
         "volatility_window": st.just(3),
         "kelly_history": st.just(2),
         "rebalance": st.sampled_from(["daily", "on_change", "weekly"]),
         "costs": st.sampled_from([CostOptions(), CostOptions(impact=0.5)]),
-        "limits": st.sampled_from([LimitOptions(), LimitOptions(max_participation=0.001, volume_window=3)]),
+        "limits": st.sampled_from([LimitOptions(), LimitOptions(max_participation=1e-5, volume_window=3)]),
     }
 )
 
@@ -200,21 +199,36 @@ def test_higher_costs_never_help_on_fixed_trades(market, name, low):
     assert (second.equity <= first.account.equity + 1e-6).all()
 
 
-@common
-@given(markets(), choices, looking_back, st.booleans(), st.data())
-def test_a_later_price_changes_no_earlier_fill(market, chosen, more, back, data):
-    prices, signals = market
-    chosen = {**chosen, **(more if back else {}), "delisting_loss": None}
-    cut = data.draw(st.integers(2, len(prices.sessions) - 1))
+def assert_no_earlier_row_changes(prices, signals, chosen, cut):
+    """From the close and volume of session ``cut`` on all is another: no decision, fill or mark before it moves.
+
+    The open of ``cut`` stays where orders fill at it: those fills are earlier than its close.
+    """
+    at_open = chosen["execution"] == "next_open"
     open_, close, volume = prices.open.copy(), prices.close.copy(), prices.volume.copy()
-    open_[cut:] *= 1.31
+    open_[cut + at_open :] *= 1.31
     close[cut:] *= 0.77
     volume[cut:] *= 3.0
-    options = BacktestOptions(**chosen)
+    options = BacktestOptions(**{**chosen, "delisting_loss": None})
     a, b = (run_backtest(signals, p, options) for p in (prices, table(open_, close, volume)))
     assert np.array_equal(a.weights[:cut], b.weights[:cut], equal_nan=True)
-    for name in ("equity", "cash", "traded", "slippage", "commission", "held"):
-        assert np.array_equal(getattr(a.account, name)[:cut], getattr(b.account, name)[:cut]), name
+    for names, rows in ((("equity", "held"), cut), (("cash", "traded", "slippage", "commission"), cut + at_open)):
+        for name in names:
+            assert np.array_equal(getattr(a.account, name)[:rows], getattr(b.account, name)[:rows]), name
+
+
+@common
+@given(markets(), choices, st.data())
+def test_a_later_price_changes_no_earlier_fill(market, chosen, data):
+    assert_no_earlier_row_changes(*market, chosen, data.draw(st.integers(2, len(market[0].sessions) - 1)))
+
+
+@pytest.mark.parametrize("sizing", ["inverse_volatility", "volatility_target", "kelly"])
+@common
+@given(markets(), choices, looking_back, st.data())
+def test_what_looks_back_knows_no_later_price(sizing, market, chosen, more, data):
+    cut = data.draw(st.integers(2, len(market[0].sessions) - 1))
+    assert_no_earlier_row_changes(*market, {**chosen, **more, "sizing_strategy": sizing}, cut)
 
 
 @common
