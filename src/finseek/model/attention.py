@@ -27,12 +27,13 @@ from finseek.model.rope import rotate, softmax_scale
 LATENT_EPS = 1e-6  # DeepSeek's code fixes it for the two latent norms, whatever rms_norm_eps says
 
 
-def sdpa(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float) -> Tensor:
-    """Attention of q, k (B, H, T, n+r) and v (B, H, T, v) by torch's own choice of kernel: (B, H, T, v)."""
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None, scale=scale)
-
-
-KERNELS = {"cpu": BlockwiseAttention.apply}
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float) -> Tensor:
+    """softmax(s·q kᵀ) v by the fastest kernel at hand: q, k (B, H, T, n+r) and v (B, H, T, v) -> (B, H, T, v)."""
+    if q.device.type == "cpu" and torch.is_grad_enabled():
+        return BlockwiseAttention.apply(q, k, v, mask, scale)
+    v_padded = F.pad(v, (0, max(0, q.shape[-1] - v.shape[-1])))  # the flash kernels know one width alone
+    o = F.scaled_dot_product_attention(q, k, v_padded, attn_mask=mask, is_causal=mask is None, scale=scale)
+    return o[..., : v.shape[-1]]
 
 
 class LatentCache(Protocol):
@@ -86,8 +87,8 @@ class MultiHeadLatentAttention(nn.Module):
         decoding = cache is not None and not cache.is_empty
         if cache is not None:
             latents = cache.append(latents)
-        attend = self.absorbed if decoding else self.expanded
-        return self.o_proj(attend(q_nope, q_rope, latents, mask).flatten(-2))
+        form = self.absorbed if decoding else self.expanded
+        return self.o_proj(form(q_nope, q_rope, latents, mask).flatten(-2))
 
     def queries(self, x: Tensor, phasor: Tensor) -> tuple[Tensor, Tensor]:
         """q^C and the rotated q^R of every head: (B, T, H, n) and (B, T, H, r)."""
@@ -104,12 +105,9 @@ class MultiHeadLatentAttention(nn.Module):
         """Attention on the keys and values of every head: -> (B, T, H, v)."""
         c, k_rope = latents.split([self.R, self.r], dim=-1)
         k_nope, v = self.kv_b_proj(c).unflatten(-1, (-1, self.n + self.v)).split([self.n, self.v], dim=-1)
-        q = torch.cat([q_nope, q_rope], dim=-1)
-        k_rope = self.share(k_rope)
-        k = torch.cat([k_nope, k_rope[:, :, None].expand(-1, -1, k_nope.shape[2], -1)], dim=-1)
-        q, k, v = (heads.transpose(1, 2) for heads in (q, k, v))
-        attention = KERNELS.get(q.device.type, sdpa)
-        return attention(q, k, v, mask, self.scale).transpose(1, 2)
+        k_rope = self.share(k_rope)[:, :, None].expand(-1, -1, k_nope.shape[2], -1)
+        q, k = (torch.cat([a.transpose(1, 2), b.transpose(1, 2)], dim=-1) for a, b in ((q_nope, q_rope), (k_nope, k_rope)))
+        return attend(q, k, v.transpose(1, 2), mask, self.scale).transpose(1, 2)
 
     def absorbed(self, q_nope: Tensor, q_rope: Tensor, latents: Tensor, mask: Tensor | None) -> Tensor:
         """Attention on the latents: one key [c ; k^R] and one value c for all heads: -> (B, T, H, v)."""

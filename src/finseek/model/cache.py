@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from finseek.model.deepseek import DeepSeekV3
 
 
+TOGETHER = {"cpu": 2048}  # tokens of a prompt that run together, by device
+
+
 class Cache:
     """Latents [c^KV ; k^R] of the tokens seen so far.
 
@@ -42,6 +45,10 @@ class Cache:
     def layer(self, layer: int, start: int | None = None) -> LayerCache:
         """The part of one layer, to be written from slot `start` on (default: the next free one)."""
         return LayerCache(self.latents[layer], self.length if start is None else start)
+
+    def rows(self, rows: slice) -> Cache:
+        """The part of some rows: the same memory."""
+        return Cache(self.latents[:, rows], length=self.length)
 
     def context(self, start: int, T: int) -> Context:
         """Positions of the T tokens in the slots from `start` on, and whom they see; padding sees at least itself."""
@@ -79,7 +86,14 @@ class LayerCache:
 
 
 def advance(model: DeepSeekV3, cache: Cache, tokens: Tensor) -> Tensor:
-    """Run new tokens (B, T) on top of the cache, which grows by them: (B, T, D) after the final norm."""
-    h, _ = model.model(tokens, cache.context(cache.length, tokens.shape[1]), cache)
-    cache.length += tokens.shape[1]
-    return h
+    """Run new tokens (B, T) on top of the cache, which grows by them: (B, T, D) after the final norm.
+
+    Long prompts go a few rows at a time, so that what a layer makes of them stays small, and on a CPU near.
+    """
+    B, T = tokens.shape
+    rows = max(1, TOGETHER.get(tokens.device.type, 16384) // T)
+    parts = [slice(first, min(first + rows, B)) for first in range(0, B, rows)]
+    context = cache.context(cache.length, T)
+    hs = [model.model(tokens[part], context.rows(part), cache.rows(part))[0] for part in parts]
+    cache.length += T
+    return hs[0] if len(hs) == 1 else torch.cat(hs)

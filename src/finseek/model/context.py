@@ -24,6 +24,10 @@ class Context(NamedTuple):
     mask: Tensor | None = None
     counted: Tensor | None = None
 
+    def rows(self, rows: slice) -> Context:
+        """The context of some rows alone."""
+        return Context(*(None if part is None else part[rows] if len(part) > 1 else part for part in self))
+
     def first(self, t: int) -> Context:
         """The context of the first t tokens alone."""
         return Context(

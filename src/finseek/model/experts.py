@@ -16,7 +16,7 @@ from finseek.model.grouped import LINEARS, Combine, Dispatch, SwiGLU, as_autocas
 from finseek.model.router import Router, balance_loss
 
 Compute = Callable[[Tensor, Tensor], Tensor]  # rows sorted by expert (M, D), rows of each expert (E,) -> (M, D)
-Exchange = Callable[[Tensor, Tensor, Compute], Tensor]
+Exchange = Callable[[Tensor, Tensor], Callable[[Compute], Tensor]]  # sends the rows; then computes, brings them back
 
 
 class Expert(nn.Module):
@@ -37,7 +37,7 @@ class RoutedExperts(nn.Module):
     """E experts as stacked weights; each token's K rows are sorted by expert, multiplied in groups, and summed.
 
     `implementation` is `grouped`, `loop` or `auto` (grouped where the dtype and the strides allow it). `exchange`, set
-    by expert parallelism, takes the sorted rows to the processes that own their experts and back.
+    by expert parallelism, sends the sorted rows to the processes that own their experts, and brings them back.
     """
 
     def __init__(self, config: DeepSeekConfig) -> None:
@@ -49,8 +49,10 @@ class RoutedExperts(nn.Module):
         self.implementation = "auto"
         self.exchange: Exchange | None = None
 
-    def forward(self, x: Tensor, experts: Tensor, weights: Tensor) -> Tensor:
-        """Σ_k weight_k · expert_k(x) for x (N, D), choice and weights (N, K): (N, D)."""
+    def forward(
+        self, x: Tensor, experts: Tensor, weights: Tensor, meanwhile: Callable[[Tensor], Tensor] | None = None
+    ) -> Tensor:
+        """Σ_k weight_k · expert_k(x), + meanwhile(x) made while the rows travel; x (N, D), choice and weights (N, K)."""
         choice = experts.flatten()
         order = choice.argsort(stable=True)
         inverse = torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=order.device))
@@ -58,8 +60,11 @@ class RoutedExperts(nn.Module):
             0, choice, torch.ones_like(choice)
         )
         rows = Dispatch.apply(x, order, inverse)
-        rows = self.exchange(rows, counts, self.compute) if self.exchange else self.compute(rows, counts)
-        return Combine.apply(rows, weights.to(rows.dtype), order, inverse)
+        arrive = self.exchange(rows, counts) if self.exchange else None
+        rest = meanwhile(x) if meanwhile else None
+        rows = arrive(self.compute) if arrive else self.compute(rows, counts)
+        y = Combine.apply(rows, weights.to(rows.dtype), order, inverse)
+        return y if rest is None else y + rest
 
     def compute(self, rows: Tensor, counts: Tensor) -> Tensor:
         """Each expert on its own consecutive rows: (M, D), (E,) -> (M, D)."""
@@ -94,8 +99,6 @@ class MoE(nn.Module):
         tokens = x.flatten(0, 1)
         counted = None if counted is None else counted.flatten()
         routing = self.gate(tokens, counted)
-        y = self.experts(tokens, routing.experts, routing.weights).view_as(x)
-        if self.shared_experts is not None:
-            y = y + self.shared_experts(x)
+        y = self.experts(tokens, routing.experts, routing.weights, self.shared_experts).view_as(x)
         balance = balance_loss(routing, x.shape[0], counted) if self.training and self.alpha else None
         return y, balance

@@ -6,6 +6,8 @@ M rows here   P processes   E experts, E/P on each   D hidden
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -17,23 +19,55 @@ from finseek.model.experts import Compute
 from finseek.model.grouped import Dispatch
 
 
-class AllToAll(torch.autograd.Function):
-    """Rows (Σ send, D) go in pieces to all processes; (Σ receive, D) comes from them. Gradients take the way back."""
+class Trip:
+    """An all-to-all under way: rows (Σ send, D) go in pieces to all processes, (Σ receive, D) come from them.
+
+    What is computed between `depart` and `arrive` overlaps with it; in the backward pass, where the gradients travel
+    the other way, the gradient of that computation does.
+    """
+
+    def __init__(self, send: list[int], receive: list[int], group: ProcessGroup) -> None:
+        self.send, self.receive, self.group = send, receive, group
+
+    def start(self, rows: Tensor, there: bool) -> Tensor:
+        """Send without waiting; what comes is valid after `work.wait()`."""
+        send, receive = (self.send, self.receive) if there else (self.receive, self.send)
+        coming = rows.new_empty(sum(receive), rows.shape[1])
+        self.work = dist.all_to_all_single(coming, rows.contiguous(), receive, send, group=self.group, async_op=True)
+        return coming
+
+    def depart(self, rows: Tensor) -> Tensor:
+        """Start the exchange of rows (Σ send, D): the memory (Σ receive, D) that it fills."""
+        return _Depart.apply(rows, self)
+
+    def arrive(self, coming: Tensor) -> Tensor:
+        """Wait for it."""
+        return _Arrive.apply(coming, self)
+
+
+class _Depart(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, trip: Trip) -> Tensor:
+        ctx.trip = trip
+        return trip.start(rows, there=True)
 
     @staticmethod
-    def forward(ctx: Any, rows: Tensor, send: list[int], receive: list[int], group: ProcessGroup) -> Tensor:
-        """Exchange."""
-        ctx.send, ctx.receive, ctx.group = send, receive, group
-        arrived = rows.new_empty(sum(receive), rows.shape[1])
-        dist.all_to_all_single(arrived, rows.contiguous(), receive, send, group=group)
-        return arrived
+    def backward(ctx: Any, _: Tensor) -> tuple[Tensor, None]:
+        ctx.trip.work.wait()
+        return ctx.trip.gradient, None
+
+
+class _Arrive(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, coming: Tensor, trip: Trip) -> Tensor:
+        ctx.trip = trip
+        trip.work.wait()
+        return coming.view_as(coming)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
-        """Exchange back."""
-        returned = grad.new_empty(sum(ctx.send), grad.shape[1])
-        dist.all_to_all_single(returned, grad.contiguous(), ctx.send, ctx.receive, group=ctx.group)
-        return returned, None, None, None
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        ctx.trip.gradient = ctx.trip.start(gradient, there=False)
+        return gradient, None
 
 
 class ExpertExchange:
@@ -42,7 +76,7 @@ class ExpertExchange:
     Attributes:
         remote_rows: rows sent to other processes in forward passes, one way.
         bytes: of forward traffic to other processes, there and back, with the sizes that go ahead.
-        seconds: spent in forward exchanges (on a GPU: enqueueing them).
+        seconds: that forward passes spent in exchanges, without what overlapped (on a GPU: enqueueing them).
     """
 
     def __init__(self, group: ProcessGroup) -> None:
@@ -52,27 +86,39 @@ class ExpertExchange:
         self.bytes = 0
         self.seconds = 0.0
 
-    def __call__(self, rows: Tensor, counts: Tensor, compute: Compute) -> Tensor:
-        """Rows (M, D) sorted by expert, `counts` (E,) of each: the experts' outputs in the same order."""
-        start = time.perf_counter()
-        counts = counts.view(self.P, -1)  # by owner: expert e belongs to process e // (E/P)
-        arriving = torch.empty_like(counts)
-        dist.all_to_all_single(arriving, counts, group=self.group)
-        send, receive = torch.stack([counts.sum(dim=1), arriving.sum(dim=1)]).tolist()
-        arrived = AllToAll.apply(rows, send, receive, self.group)
-        self.seconds += time.perf_counter() - start
-
-        # They come ordered by sender, then expert; the grouped product wants the experts together.
-        expert = torch.arange(counts.shape[1], device=rows.device).repeat(self.P)
-        order = expert.repeat_interleave(arriving.flatten(), output_size=sum(receive)).argsort(stable=True)
-        inverse = torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=order.device))
-        y = compute(Dispatch.apply(arrived, order, inverse), arriving.sum(dim=0))
-
-        start = time.perf_counter()
-        returned = AllToAll.apply(Dispatch.apply(y, inverse, order), receive, send, self.group)
-        self.seconds += time.perf_counter() - start
+    def __call__(self, rows: Tensor, counts: Tensor) -> Callable[[Compute], Tensor]:
+        """Send rows (M, D) sorted by expert, `counts` (E,) of each; the call of what returns gives the experts' outputs
+        in the same order.
+        """
+        with self.timed():
+            counts = counts.view(self.P, -1)  # by owner: expert e belongs to process e // (E/P)
+            arriving = torch.empty_like(counts)
+            dist.all_to_all_single(arriving, counts, group=self.group)
+            send, receive = torch.stack([counts.sum(dim=1), arriving.sum(dim=1)]).tolist()
+            there = Trip(send, receive, self.group)
+            coming = there.depart(rows)
         self._account(rows, counts, send, receive)
-        return returned
+
+        def finish(compute: Compute) -> Tensor:
+            with self.timed():
+                arrived = there.arrive(coming)
+            # They come ordered by sender, then expert; the grouped product wants the experts together.
+            expert = torch.arange(counts.shape[1], device=rows.device).repeat(self.P)
+            order = expert.repeat_interleave(arriving.flatten(), output_size=sum(receive)).argsort(stable=True)
+            inverse = torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=order.device))
+            y = compute(Dispatch.apply(arrived, order, inverse), arriving.sum(dim=0))
+            back = Trip(receive, send, self.group)
+            with self.timed():
+                return back.arrive(back.depart(Dispatch.apply(y, inverse, order)))
+
+        return finish
+
+    @contextmanager
+    def timed(self) -> Iterator[None]:
+        """Add what passes to `seconds`."""
+        start = time.perf_counter()
+        yield
+        self.seconds += time.perf_counter() - start
 
     def _account(self, rows: Tensor, counts: Tensor, send: list[int], receive: list[int]) -> None:
         there, back = (sum(sizes) - sizes[self.rank] for sizes in (send, receive))
