@@ -6,14 +6,17 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from finseek.core.errors import ConfigError
-from finseek.model import DeepSeekConfig, DeepSeekV3
-from finseek.model.parallel import Layout, build_mesh, check_layout, parallelize
+from finseek.model import DeepSeekConfig, DeepSeekV3, MoE
+from finseek.model.parallel import ExpertExchange, Layout, build_mesh, check_layout, parallelize
+from finseek.model.parallel.exchange import Trip
 from finseek.model.parallel.pipeline import cut, stage_layers
 
 TOLERANCE = 1e-5
@@ -69,32 +72,95 @@ def fake_processes() -> object:
     torch.distributed.destroy_process_group()
 
 
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+SMALL = {name: getattr(CONFIG, name) for name in (
+    "vocab_size", "hidden_size", "intermediate_size", "moe_intermediate_size", "kv_lora_rank", "q_lora_rank",
+    "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim",
+)}  # fmt: skip
+
+
 @pytest.mark.parametrize(
-    ("world", "layout", "rank"),
+    ("file", "world", "sizes", "rank"),
     [
-        (2, Layout(expert_model_parallel_size=2), 1),
-        (8, Layout(expert_model_parallel_size=8), 5),
-        (8, Layout(expert_model_parallel_size=4, tensor_model_parallel_size=2), 7),
-        (32, Layout(expert_model_parallel_size=8, tensor_model_parallel_size=2, pipeline_model_parallel_size=2), 0),
-        (32, Layout(expert_model_parallel_size=8, tensor_model_parallel_size=2, pipeline_model_parallel_size=2), 31),
+        ("base-2gpu", 2, (1, 1, 2, 1), 1),
+        ("distributed-8gpu", 8, (1, 1, 4, 2), 7),
+        ("distributed-32gpu", 32, (2, 1, 8, 2), 0),
+        ("distributed-32gpu", 32, (2, 1, 8, 2), 31),
     ],
 )
-def test_layouts_of_2_8_and_32_processes_are_built(
-    world: int, layout: Layout, rank: int, fake_processes: object
+def test_the_shipped_layouts_of_2_8_and_32_gpus_divide_and_are_built(
+    file: str, world: int, sizes: tuple[int, ...], rank: int, fake_processes: object
 ) -> None:
+    from finseek.pipeline import load_config
+
+    shipped = load_config(CONFIGS / f"{file}.yaml").config
+    parallel, preset = shipped.parallel, shipped.model.preset
+    layout = Layout(
+        parallel.tensor_model_parallel_size, parallel.pipeline_model_parallel_size, parallel.expert_model_parallel_size
+    )
+    assert parallel.world_size == world
+    whole = DeepSeekConfig.preset(preset, aux_loss_alpha=shipped.train.balance_loss)
+    check_layout(whole, layout, world)
+    replicas = layout.data_parallel_size(world)
+    assert shipped.train.global_batch_size % (shipped.train.micro_batch_size * replicas) == 0
+
     fake_processes(rank, world)  # type: ignore[operator]
     mesh = build_mesh(layout, world, "cpu")
-    model = DeepSeekV3(CONFIG)
-    stages = layout.pipeline_model_parallel_size
+    assert mesh.shape == sizes
+    stages, stage = sizes[0], mesh.get_coordinate()[0]
+    model = DeepSeekV3(replace(whole, **SMALL))
     if stages > 1:
-        cut(model, stages, mesh.get_coordinate()[0])
+        cut(model, stages, stage)
     part = parallelize(model, layout, mesh)
     mixed = [block.mlp.experts for block in part.module.model.layers if block.is_moe]
-    held = stage_layers(24, stages, mesh.get_coordinate()[0])
-    assert len(mixed) == len([layer for layer in held if layer >= 1])
+    held = stage_layers(whole.num_hidden_layers, stages, stage)
+    assert len(mixed) == len([layer for layer in held if layer >= whole.first_k_dense_replace])
     ep = layout.expert_model_parallel_size
-    assert all(experts.gate_up_proj.shape[0] == 16 // ep for experts in mixed)
+    assert all(experts.gate_up_proj.shape[0] == whole.n_routed_experts // ep for experts in mixed)
     assert all(experts.exchange.P == ep for experts in mixed)
+
+
+def test_the_shared_experts_compute_while_the_rows_travel(tmp_path: Path) -> None:
+    """In the forward pass and, with their gradients, in the backward pass."""
+    events: list[str] = []
+    x = torch.randn(2, 9, 32, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    config = replace(CONFIG, hidden_size=32)
+    found = []
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    try:
+        for exchange in (None, ExpertExchange(torch.distributed.group.WORLD)):
+            moe = MoE(config)
+            with torch.no_grad():
+                for parameter in moe.parameters():
+                    parameter.normal_(0, 0.3, generator=torch.Generator().manual_seed(1))
+            moe.experts.exchange = exchange
+            if exchange:
+                watch(moe, events)
+            y, _ = moe(x)
+            found.append([y, *torch.autograd.grad(y.square().sum(), [x, *moe.parameters()])])
+    finally:
+        torch.distributed.destroy_process_group()
+    for ours, expected in zip(*found, strict=True):
+        torch.testing.assert_close(ours, expected, rtol=0, atol=1e-5)
+    forward = ["depart", "shared", "arrive", "depart", "arrive"]
+    assert events == [*forward, "depart back", "arrived back", "depart back", "shared back", "arrived back"]
+
+
+def watch(moe: MoE, events: list[str]) -> None:
+    """Note when rows and gradients leave and arrive, and when the shared experts run."""
+    exchange, start = moe.experts.exchange, Trip.start
+
+    class Noted(Trip):
+        def start(self, rows: torch.Tensor, there: bool) -> torch.Tensor:
+            events.append("depart" if there else "depart back")
+            coming = start(self, rows, there)
+            work, event = self.work, "arrive" if there else "arrived back"
+            self.work = SimpleNamespace(wait=lambda: (events.append(event), work.wait()))
+            return coming
+
+    exchange.trip = Noted
+    moe.shared_experts.register_forward_hook(lambda *_: events.append("shared"))
+    moe.shared_experts.down_proj.register_full_backward_hook(lambda *_: events.append("shared back"))
 
 
 def test_stages_share_the_layers() -> None:
@@ -120,8 +186,6 @@ def test_what_does_not_divide_is_refused_with_the_arithmetic(layout: Layout, wor
 
 
 def test_a_pipeline_refuses_what_it_would_drop() -> None:
-    from dataclasses import replace
-
     layout = Layout(pipeline_model_parallel_size=2)
     for overrides in ({"aux_loss_alpha": 1e-4}, {"num_nextn_predict_layers": 1}, {"tie_word_embeddings": True}):
         with pytest.raises(ConfigError):

@@ -106,7 +106,9 @@ class MultiHeadLatentAttention(nn.Module):
         c, k_rope = latents.split([self.R, self.r], dim=-1)
         k_nope, v = self.kv_b_proj(c).unflatten(-1, (-1, self.n + self.v)).split([self.n, self.v], dim=-1)
         k_rope = self.share(k_rope)[:, :, None].expand(-1, -1, k_nope.shape[2], -1)
-        q, k = (torch.cat([a.transpose(1, 2), b.transpose(1, 2)], dim=-1) for a, b in ((q_nope, q_rope), (k_nope, k_rope)))
+        q, k = (
+            torch.cat([a.transpose(1, 2), b.transpose(1, 2)], dim=-1) for a, b in ((q_nope, q_rope), (k_nope, k_rope))
+        )
         return attend(q, k, v.transpose(1, 2), mask, self.scale).transpose(1, 2)
 
     def absorbed(self, q_nope: Tensor, q_rope: Tensor, latents: Tensor, mask: Tensor | None) -> Tensor:

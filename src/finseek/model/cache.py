@@ -5,12 +5,13 @@ B rows   T new tokens   S tokens in the cache   L layers   R+r numbers a token a
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from finseek.model.attention import LatentCache
 from finseek.model.context import Context
 
 if TYPE_CHECKING:
@@ -18,6 +19,13 @@ if TYPE_CHECKING:
 
 
 TOGETHER = {"cpu": 2048}  # tokens of a prompt that run together, by device
+
+
+class Latents(Protocol):
+    """What the layers keep of the tokens seen so far."""
+
+    def layer(self, layer: int) -> LatentCache:
+        """The part of one layer."""
 
 
 class Cache:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from finseek.core.errors import InputError
 from finseek.model.block import DeepSeekBlock
-from finseek.model.cache import Cache
+from finseek.model.cache import Latents
 from finseek.model.config import DeepSeekConfig
 from finseek.model.context import Context, context_of
 from finseek.model.experts import RoutedExperts
@@ -58,7 +58,7 @@ class DeepSeekModel(nn.Module):
         self.layers = nn.ModuleList(blocks + [MTPBlock(config, L + depth) for depth in range(depths)])
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 
-    def forward(self, input_ids: Tensor, context: Context, cache: Cache | None = None) -> tuple[Tensor, list[Tensor]]:
+    def forward(self, input_ids: Tensor, context: Context, cache: Latents | None = None) -> tuple[Tensor, list[Tensor]]:
         """Tokens (B, T) -> h (B, T, D) after the final norm, and the balance losses of the layers."""
         h = self.embed_tokens(input_ids)
         phasor = phasors(self.config, context.positions, h.dtype)

@@ -52,7 +52,7 @@ class RoutedExperts(nn.Module):
     def forward(
         self, x: Tensor, experts: Tensor, weights: Tensor, meanwhile: Callable[[Tensor], Tensor] | None = None
     ) -> Tensor:
-        """Σ_k weight_k · expert_k(x), + meanwhile(x) made while the rows travel; x (N, D), choice and weights (N, K)."""
+        """Σ_k weight_k · expert_k(x), x (N, D), choice and weights (N, K); meanwhile(x) joins the sum."""
         choice = experts.flatten()
         order = choice.argsort(stable=True)
         inverse = torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=order.device))

@@ -15,9 +15,12 @@ from torch import Tensor
 
 from finseek.core.errors import InputError
 from finseek.model.cache import Cache, advance
+from finseek.model.graph import FixedStep, can_record
 
 if TYPE_CHECKING:
     from finseek.model.deepseek import DeepSeekV3
+
+LOOK = {"cpu": 1}  # steps between two looks at whether all rows have ended, by device: a GPU's host should run ahead
 
 
 @torch.inference_mode()
@@ -70,22 +73,28 @@ def generate(
     else:
         tokens = plain_tokens(model, cache, input_ids, lambda z: pick(z, temperature, top_k, top_p, generator))
     new: list[Tensor] = []
+    ended: list[Tensor] = []
+    look = LOOK.get(input_ids.device.type, 16)
     with counting_off(model):
         for token in tokens:
             new.append(token.masked_fill(finished, filler))
             finished |= torch.isin(new[-1], stop_ids)
-            if len(new) == max_new_tokens or bool(finished.all()):
+            ended.append(finished.all())
+            if len(new) == max_new_tokens or (len(new) % look == 0 and bool(ended[-1])):
                 break
-    return torch.cat([input_ids, *new], dim=1)
+    used = int((~torch.stack(ended)).sum()) + 1  # what came after the last row had ended is no part of the answer
+    return torch.cat([input_ids, *new[:used]], dim=1)
 
 
 def plain_tokens(
     model: DeepSeekV3, cache: Cache, tokens: Tensor, choose: Callable[[Tensor], Tensor]
 ) -> Iterator[Tensor]:
     """Endless continuation of a prompt (B, T): each next token (B, 1), by `choose` from the logits (B, V)."""
+    tokens = choose(model.lm_head(advance(model, cache, tokens)[:, -1]))
+    yield tokens
+    recorded = FixedStep(model, cache).record() if can_record(model) else None
     while True:
-        h = advance(model, cache, tokens)
-        tokens = choose(model.lm_head(h[:, -1]))
+        tokens = choose(recorded(tokens) if recorded else model.lm_head(advance(model, cache, tokens)[:, -1]))
         yield tokens
 
 

@@ -11,9 +11,11 @@ from torch import Tensor
 
 from finseek.model import DeepSeekV3
 from finseek.model import attention as attention_module
+from finseek.model import cache as cache_module
 from finseek.model.blockwise import BLOCK, KEEP, BlockwiseAttention
 from finseek.model.cache import Cache, advance
 from finseek.model.context import Context, context_of
+from finseek.model.graph import FixedStep
 from finseek.model.rope import phasors
 
 Make = Callable[..., DeepSeekV3]
@@ -61,16 +63,15 @@ def test_absorbed_equals_expanded(make_model: Make, ids: Tensor, q_lora_rank: in
     assert (expanded - absorbed).abs().max() < 1e-5 * expanded.abs().max()
 
 
-def test_sdpa_is_the_same_attention(make_model: Make, ids: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = make_model()
+@pytest.mark.parametrize("v_head_dim", [8, 12, 16], ids=["v narrower than q", "as wide", "wider"])
+def test_prompts_and_training_attend_alike(make_model: Make, ids: Tensor, v_head_dim: int) -> None:
+    model = make_model(v_head_dim=v_head_dim)
     mask = torch.ones_like(ids)
     mask[1, :4] = 0
-    with torch.no_grad():
-        blockwise = [model(ids).logits, model(ids, mask).logits]
-        monkeypatch.setattr(attention_module, "KERNELS", {})
-        sdpa = [model(ids).logits, model(ids, mask).logits]
-    for a, b in zip(blockwise, sdpa, strict=True):
-        torch.testing.assert_close(a, b, rtol=0, atol=1e-5)
+    for arguments in ((ids,), (ids, mask)):
+        blockwise = model(*arguments).logits.detach()
+        with torch.no_grad():
+            torch.testing.assert_close(model(*arguments).logits, blockwise, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("pieces", [[1] * 23, [9, 1, 1, 5, 7]], ids=["one by one", "in pieces"])
@@ -87,6 +88,37 @@ def test_cached_decoding_equals_the_full_forward_at_every_position(
             parts.append(model.lm_head(h))
             start += piece
     torch.testing.assert_close(torch.cat(parts, dim=1), full, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("together", [23, 46, 1000])
+def test_a_prompt_may_run_a_few_rows_at_a_time(
+    make_model: Make, ids: Tensor, together: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = make_model()
+    padding = torch.zeros(3, 23, dtype=torch.bool)
+    padding[2, :5] = True
+    with torch.no_grad():
+        full = model(ids, ~padding).logits
+        monkeypatch.setitem(cache_module.TOGETHER, "cpu", together)
+        cache = Cache.empty(model, 3, 30, padding)
+        torch.testing.assert_close(model.lm_head(advance(model, cache, ids)), full, rtol=0, atol=1e-5)
+    assert cache.length == 23
+
+
+@pytest.mark.parametrize("padded", [False, True])
+def test_a_step_of_fixed_shapes_equals_a_growing_one(make_model: Make, ids: Tensor, padded: bool) -> None:
+    model = make_model()
+    padding = (torch.arange(23) < torch.tensor([[0], [4], [9]])) if padded else None
+    with torch.no_grad():
+        growing, fixed = (Cache.empty(model, 3, 30, padding) for _ in range(2))
+        advance(model, growing, ids[:, :17])
+        advance(model, fixed, ids[:, :17])
+        step = FixedStep(model, fixed)
+        for t in range(17, 23):
+            token = ids[:, t : t + 1]
+            expected = model.lm_head(advance(model, growing, token)[:, -1])
+            torch.testing.assert_close(step(token), expected, rtol=0, atol=1e-5)
+    torch.testing.assert_close(fixed.latents, growing.latents, rtol=0, atol=1e-5)
 
 
 def test_the_cache_holds_the_latents_alone(make_model: Make) -> None:
@@ -156,6 +188,7 @@ def test_the_first_tokens_of_a_context() -> None:
 
 def test_fused_kernels_agree_on_the_scale(make_model: Make) -> None:
     q = torch.randn(1, 2, 4, 6, generator=torch.Generator().manual_seed(0))
-    ours = attention_module.sdpa(q, q, q, None, 0.7)
+    with torch.no_grad():
+        ours = attention_module.attend(q, q, q, None, 0.7)
     torch.testing.assert_close(ours, naive(q, q, q, None, 0.7), rtol=0, atol=1e-6)
     assert not torch.allclose(ours, F.scaled_dot_product_attention(q, q, q, is_causal=True))

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from finseek.model import DeepSeekV3
+from finseek.model import loss as loss_module
 
 Make = Callable[..., DeepSeekV3]
 
@@ -52,7 +53,7 @@ def test_a_batch_without_labels_gives_zero_and_not_nan(make_model: Make, ids: to
 def test_without_logits_the_loss_and_gradients_are_the_same(
     make_model: Make, ids: torch.Tensor, chunk: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("finseek.model.loss.CHUNK", chunk)
+    monkeypatch.setitem(loss_module.CHUNK, "cpu", chunk)
     model = make_model()
     ids = ids.repeat(2, 2)
     weights = torch.rand(ids.shape, generator=torch.Generator().manual_seed(0))

@@ -79,6 +79,8 @@ class ExpertExchange:
         seconds: that forward passes spent in exchanges, without what overlapped (on a GPU: enqueueing them).
     """
 
+    trip: type[Trip] = Trip
+
     def __init__(self, group: ProcessGroup) -> None:
         self.group = group
         self.P, self.rank = dist.get_world_size(group), dist.get_rank(group)
@@ -87,15 +89,13 @@ class ExpertExchange:
         self.seconds = 0.0
 
     def __call__(self, rows: Tensor, counts: Tensor) -> Callable[[Compute], Tensor]:
-        """Send rows (M, D) sorted by expert, `counts` (E,) of each; the call of what returns gives the experts' outputs
-        in the same order.
-        """
+        """Send rows (M, D) sorted by expert, `counts` (E,) of each; the rest of the way, which gives their outputs."""
         with self.timed():
             counts = counts.view(self.P, -1)  # by owner: expert e belongs to process e // (E/P)
             arriving = torch.empty_like(counts)
             dist.all_to_all_single(arriving, counts, group=self.group)
             send, receive = torch.stack([counts.sum(dim=1), arriving.sum(dim=1)]).tolist()
-            there = Trip(send, receive, self.group)
+            there = self.trip(send, receive, self.group)
             coming = there.depart(rows)
         self._account(rows, counts, send, receive)
 
@@ -107,7 +107,7 @@ class ExpertExchange:
             order = expert.repeat_interleave(arriving.flatten(), output_size=sum(receive)).argsort(stable=True)
             inverse = torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=order.device))
             y = compute(Dispatch.apply(arrived, order, inverse), arriving.sum(dim=0))
-            back = Trip(receive, send, self.group)
+            back = self.trip(receive, send, self.group)
             with self.timed():
                 return back.arrive(back.depart(Dispatch.apply(y, inverse, order)))
 
