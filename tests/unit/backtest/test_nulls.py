@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.stats import kstest
 
-from finseek.backtest import BacktestOptions, run_backtest
+from finseek.backtest import BacktestOptions, Signal, run_backtest
 from finseek.backtest.nulls import null_sharpes, p_value, shifted, summary
 from finseek.backtest.performance import returns_of, sharpe_ratio
 from finseek.backtest.simulate import simulate
@@ -80,3 +81,27 @@ def test_a_planted_signal_is_found(walk, signal):
 
 def test_summary_of_no_books():
     assert summary(1.0, np.empty(0))["quantiles"] == {"0.05": None, "0.5": None, "0.95": None}
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("fee", [0.0, 0.002])
+def test_p_values_of_noise_are_uniform(walk, everywhere, fee):
+    """Opinions without skill that last some days, on 300 random walks: Kolmogorov-Smirnov."""
+    found = []
+    options = BacktestOptions(nulls=199, shorts=True, transaction_cost=fee, slippage=0.0)
+    for seed in range(300):
+        rng = np.random.default_rng(seed)
+        prices, days, names = walk(120, 6, seed=seed), 120, 6
+        fresh = rng.random((days, names)) < 0.3
+        drawn = rng.integers(0, 5, size=(days, names))
+        held = np.maximum.accumulate(np.where(fresh, np.arange(days)[:, None], 0), axis=0)
+        words = np.take_along_axis(drawn, held, axis=0)
+        signals = [
+            Signal(ticker, day.item(), ACTIONS[words[s, n]])
+            for s, day in enumerate(prices.sessions.dates[:-1])
+            for n, ticker in enumerate(prices.tickers)
+        ]
+        found.append(run_backtest(signals, prices, options).metrics["nulls"]["p_value"])
+    chance = kstest(found, "uniform").pvalue
+    print(f"fee {fee}: Kolmogorov-Smirnov p = {chance:.3f} over {len(found)} markets")
+    assert chance > 0.01

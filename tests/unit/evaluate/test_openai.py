@@ -14,12 +14,16 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+import yaml
 
 from finseek.core.errors import FinseekError, InputError
 from finseek.evaluate import EvaluateOptions, load_backend, predict
 from finseek.evaluate.answers import AnswerStore
 from finseek.evaluate.ask import usage
+from finseek.market import generate_prices, write_prices
+from finseek.pipeline import load_config, run
 from finseek.samples import Sample
+from finseek.theses.synthetic import generate_theses, write_theses_xml
 
 KEY = "sk-do-not-tell"
 
@@ -249,3 +253,55 @@ def test_a_real_server_behind_a_hostile_network_answers_as_the_native_model(memo
     expected = predict(samples, load_backend(native, folder), native)
     assert [row.completion for row in rows] == [row.completion for row in expected]
     assert {row.status for row in rows} == {"scored"}
+
+
+def test_a_run_on_a_server_trains_nothing_tells_no_key_and_goes_on_after_an_outage(tmp_path):
+    prices, planted = generate_prices(0, n_tickers=3, n_sessions=150)
+    write_prices(prices, tmp_path / "prices.parquet")
+    theses = generate_theses(planted.signal, prices.sessions, prices.tickers, seed=0).theses
+    write_theses_xml(theses, tmp_path / "theses")
+    with running() as server:
+        told = {
+            "theses": {"source": str(tmp_path / "theses")},
+            "prices": {"source": str(tmp_path / "prices.parquet")},
+            "split": {"train_end": "2022-06-30", "test_start": "2022-07-01", "validation_days": 20},
+            "prompt": {"as_of_date": True},
+            "evaluate": {
+                **{"backend": "openai", "mode": "generate", "max_new_tokens": 40, "bootstrap_resamples": 100},
+                "openai": {"base_url": server.url, "model": "m", "pause_seconds": 0.001, "input_price": 1.0},
+            },
+            "backtest": {"nulls": 5},
+        }
+
+        def outcome(name: str, behaviour) -> Path:
+            server.chaos = behaviour
+            told["run"] = {"output_dir": str(tmp_path / "runs"), "name": name}
+            (tmp_path / "config.yaml").write_text(yaml.safe_dump(told))
+            loaded = load_config(tmp_path / "config.yaml", (), {"OPENAI_API_KEY": KEY})
+            assert KEY not in repr(loaded)
+            return run(loaded).paths.root
+
+        def dying(question: str, attempt: int) -> str:
+            return "refused" if server.answered.total() > 20 else "fine"
+
+        calm = outcome("calm", lambda question, attempt: "fine")
+        asked_for = server.answered.total()
+        assert asked_for == len(set(server.answered)) > 50
+        server.answered.clear()
+        server.attempts.clear()
+        with pytest.raises(InputError, match="HTTP 401"):
+            outcome("stormy", dying)
+        server.attempts.clear()
+        stormy = outcome("stormy", chaos)
+        assert set(server.answered.values()) == {1}
+        assert server.answered.total() == asked_for
+        assert set(server.headers) == {f"Bearer {KEY}"}
+    for name in ("eval_results.csv", "metrics.json"):
+        assert (calm / "evaluate" / name).read_bytes() == (stormy / "evaluate" / name).read_bytes()
+    metrics = json.loads((stormy / "evaluate" / "metrics.json").read_text())
+    assert metrics["usage"]["answers"] == metrics["rows"]["scored"] == metrics["rows"]["total"] == asked_for
+    assert metrics["usage"]["cost"] == pytest.approx(7e-6 * asked_for)
+    assert not (stormy / "train").exists()
+    assert json.loads((stormy / "audit" / "contamination.json").read_text())["status"] == "failed"
+    for file in stormy.rglob("*"):
+        assert not file.is_file() or KEY.encode() not in file.read_bytes()

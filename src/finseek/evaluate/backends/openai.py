@@ -96,7 +96,7 @@ class OpenAIBackend:
         """Answers as they arrive.
 
         Raises:
-            FinseekError: a request failed for good; what arrived before was given out.
+            FinseekError: a request failed for good; what was in flight was waited for and given out.
         """
         import httpx
 
@@ -104,25 +104,30 @@ class OpenAIBackend:
         stopped = threading.Event()
         waiting: dict[Future[list[Answer]], int] = {}
         todo = enumerate(batches)
+        failure: BaseException | None = None
         with (
             httpx.Client(headers=headers, timeout=self.server.timeout_seconds, limits=self._limits) as client,
             ThreadPoolExecutor(self.server.concurrency) as pool,
         ):
             try:
                 while True:
-                    while len(waiting) < self.server.concurrency and (work := next(todo, None)):
+                    while not failure and len(waiting) < self.server.concurrency and (work := next(todo, None)):
                         number, batch = work
                         waiting[pool.submit(self._ask_all, client, batch, stopped)] = number
                     if not waiting:
-                        return
+                        break
                     done, _ = wait(waiting, return_when=FIRST_COMPLETED)
-                    failed = [future for future in done if future.exception()]
-                    for future in done - set(failed):
-                        yield waiting.pop(future), future.result()
-                    for future in failed:
-                        future.result()
+                    for future in done:
+                        number, error = waiting.pop(future), future.exception()
+                        if error is None:
+                            yield number, future.result()
+                        else:  # what is in flight may still be answered, and has its price: it is waited for
+                            failure = failure or error
+                            stopped.set()
             finally:
                 stopped.set()
+        if failure:
+            raise failure
 
     def _ask_all(self, client: Any, batch: Sequence[Sample], stopped: threading.Event) -> list[Answer]:
         return [self._ask(client, sample, stopped) for sample in batch]
