@@ -6,7 +6,7 @@ N   tokens of all samples       T   tokens of its longest row
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +22,8 @@ from finseek.train.options import LossWeights
 
 ACTION = 1
 POOL = 32
+EMPTY_WIDTH = 8  # tokens of a batch without samples: enough for every head of a model to have something to do
+Row = tuple[int, ...]  # the samples that share a row, in their order
 
 
 @dataclass(frozen=True)
@@ -33,12 +35,14 @@ class Batch:
         attention_mask: bool (B, T), False on padding.
         weight: float32 (B, T), the weight of the loss of predicting token t; 0 at t = 0 and on padding.
         action: bool (B, T), where token t belongs to the action.
+        segment_ids: int64 (B, T), the place of token t's sample in its row; None where no row has several.
     """
 
     input_ids: NDArray[np.int64]
     attention_mask: NDArray[np.bool_]
     weight: NDArray[np.float32]
     action: NDArray[np.bool_]
+    segment_ids: NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True)
@@ -72,20 +76,37 @@ class TokenSet:
         result[self.starts[:-1]] = 0
         return result
 
-    def collate(self, rows: NDArray[np.int64], weights: NDArray[np.float32], pad_id: int) -> Batch:
-        """Pad samples ``rows`` to their longest, with the weights that :meth:`token_weights` gave."""
-        longest = int(self.lengths[rows].max())
-        ids = np.full((len(rows), longest), pad_id, dtype=np.int64)
-        mask = np.zeros((len(rows), longest), dtype=bool)
-        weight = np.zeros((len(rows), longest), dtype=np.float32)
-        action = np.zeros((len(rows), longest), dtype=bool)
+    def collate(
+        self, rows: Sequence[Row | int], weights: NDArray[np.float32], pad_id: int, shape: tuple[int, int] | None = None
+    ) -> Batch:
+        """Lay samples into rows, padded to the longest, with the weights that :meth:`token_weights` gave.
+
+        Args:
+            rows: the sample of each row, or the samples; none at all gives one row of padding alone.
+            weights: of every token of the set.
+            pad_id: token of padding.
+            shape: (B, T) to pad to instead.
+        """
+        rows = [row if isinstance(row, tuple) else (int(row),) for row in rows]
+        longest = max((int(self.lengths[list(row)].sum()) for row in rows), default=EMPTY_WIDTH)
+        shape = shape or (max(len(rows), 1), longest)
+        ids = np.full(shape, pad_id, dtype=np.int64)
+        mask, action = np.zeros(shape, dtype=bool), np.zeros(shape, dtype=bool)
+        weight = np.zeros(shape, dtype=np.float32)
+        segments = np.zeros(shape, dtype=np.int64)
         for place, row in enumerate(rows):
-            start, end = self.starts[row], self.starts[row + 1]
-            ids[place, : end - start] = self.tokens[start:end]
-            mask[place, : end - start] = True
-            weight[place, : end - start] = weights[start:end]
-            action[place, : end - start] = self.roles[start:end] == ACTION
-        return Batch(ids, mask, weight, action)
+            at = 0
+            for number, sample in enumerate(row):
+                start, end = self.starts[sample], self.starts[sample + 1]
+                here = slice(at, at := at + int(end - start))
+                ids[place, here] = self.tokens[start:end]
+                mask[place, here] = True
+                weight[place, here] = weights[start:end]
+                action[place, here] = self.roles[start:end] == ACTION
+                segments[place, here] = number
+            segments[place, at:] = len(row)
+        shared = any(len(row) > 1 for row in rows)
+        return Batch(ids, mask, weight, action, segments if shared else None)
 
 
 def encode_samples(
@@ -157,13 +178,40 @@ class BatchPlan:
                     yield before + place, rows
 
 
-def micro_batches(rows: NDArray[np.int64], size: int, rank: int = 0, replicas: int = 1) -> Iterator[NDArray[np.int64]]:
-    """Split the samples of a step into forward passes of ``size`` rows for one of ``replicas`` ranks.
+def passes(
+    rows: Iterable[int], lengths: NDArray[np.int64], size: int, packed: int = 0, rank: int = 0, replicas: int = 1
+) -> list[list[Row]]:
+    """The forward passes of one of ``replicas`` ranks for the samples of a step, each of at most ``size`` rows.
 
-    Rank r takes rows r, r + replicas, … so that ranks see like lengths. Every rank gets the same number of
+    Rank r takes samples r, r + replicas, … so that ranks see like lengths. Every rank gets the same number of
     passes, since collectives inside the model want that; a pass may be empty.
+
+    Args:
+        rows: samples, longest first.
+        lengths: tokens of every sample.
+        size: rows of one pass.
+        packed: tokens that the samples of one row may have together; 0 gives each a row of its own.
+        rank: which rank.
+        replicas: how many there are.
     """
-    own = rows[rank::replicas]
-    passes = -(-len(rows[::replicas]) // size)
-    for place in range(passes):
-        yield own[place * size : (place + 1) * size]
+    order = list(rows)
+    shares = [pack(order[each::replicas], lengths, packed) for each in range(replicas)]
+    count = max(-(-len(share) // size) for share in shares)
+    return [shares[rank][place * size : (place + 1) * size] for place in range(count)]
+
+
+def pack(rows: Sequence[int], lengths: NDArray[np.int64], packed: int) -> list[Row]:
+    """Samples into rows of at most ``packed`` tokens: each into the first row that has room for it."""
+    if not packed:
+        return [(int(row),) for row in rows]
+    bins: list[list[int]] = []
+    room: list[int] = []
+    for row in map(int, rows):
+        length = int(lengths[row])
+        place = next((place for place, left in enumerate(room) if left >= length), len(bins))
+        if place == len(bins):
+            bins.append([])
+            room.append(packed)
+        bins[place].append(row)
+        room[place] -= length
+    return [tuple(each) for each in bins]

@@ -54,3 +54,11 @@ PRECISIONS = {
     "bf16-mixed": Precision(4, 4, 8, 2),  # FP32 weights under autocast (Lightning)
     "fp32": Precision(4, 4, 8, 4),
 }
+
+
+def peak_of(device: str) -> float | None:
+    """Dense BF16 operations a second of a GPU by the name that its driver gives; None for one not in the table."""
+    for name, row in HARDWARE.items():
+        if name.removesuffix("-80") in device:
+            return row.tflops * 1e12
+    return None

@@ -21,9 +21,14 @@ class Preemption:
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Preemption:
-        if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
+        self._before = self.install()
         return self
+
+    def install(self) -> dict[signal.Signals, Any]:
+        """Take the signals over, from whoever has them now; returns their handlers."""
+        if threading.current_thread() is not threading.main_thread():
+            return {}
+        return {number: signal.signal(number, self._note) for number in SIGNALS}
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from finseek.core.errors import InputError
 from finseek.samples import Encoded, Sample
-from finseek.train.data import BatchPlan, encode_samples, micro_batches
+from finseek.train.data import BatchPlan, encode_samples, passes
 from finseek.train.options import LossWeights
 
 
@@ -72,10 +72,28 @@ def test_epochs_and_seeds_differ_and_batches_hold_like_lengths():
     assert padding < 0.1
 
 
-@settings(max_examples=40, deadline=None)
-@given(n=st.integers(1, 50), size=st.integers(1, 9), replicas=st.integers(1, 4))
-def test_ranks_share_a_step_in_equally_many_passes(n, size, replicas):
-    rows = np.arange(n, dtype=np.int64)
-    parts = [list(micro_batches(rows, size, rank, replicas)) for rank in range(replicas)]
+@settings(max_examples=60, deadline=None)
+@given(
+    n=st.integers(1, 50), size=st.integers(1, 9), replicas=st.integers(1, 4), packed=st.sampled_from([0, 20, 50]),
+)  # fmt: skip
+def test_ranks_share_a_step_in_equally_many_passes(n, size, replicas, packed):
+    lengths = np.random.default_rng(n).integers(1, 21, n)
+    order = np.argsort(-lengths)
+    parts = [passes(order, lengths, size, packed, rank, replicas) for rank in range(replicas)]
     assert len({len(part) for part in parts}) == 1
-    assert sorted(np.concatenate([rows for part in parts for rows in part])) == rows.tolist()
+    rows = [row for part in parts for each in part for row in each]
+    assert sorted(sample for row in rows for sample in row) == list(range(n))
+    assert max(len(each) for part in parts for each in part) <= size
+    assert all(sum(lengths[list(row)]) <= packed if packed else len(row) == 1 for row in rows)
+
+
+def test_samples_that_share_a_row_have_their_own_segments():
+    tokens = token_set(("ab", "X"), ("c", "Y"), ("d", "Z"))
+    weights = tokens.token_weights(LossWeights(), answer_only=True)
+    batch = tokens.collate([(0, 1), (2,)], weights, pad_id=7)
+    assert batch.input_ids.tolist() == [[ord(x) for x in "abXcY"], [ord("d"), ord("Z"), 7, 7, 7]]
+    assert batch.segment_ids.tolist() == [[0, 0, 0, 1, 1], [0, 0, 1, 1, 1]]
+    assert batch.weight.tolist() == [[0, 0, 1, 0, 1], [0, 1, 0, 0, 0]]
+    nothing = tokens.collate([], weights, pad_id=7)
+    assert not nothing.attention_mask.any()
+    assert nothing.input_ids.shape[0] == 1

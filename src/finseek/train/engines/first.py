@@ -1,0 +1,69 @@
+"""The model before its first step."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
+
+from finseek.core.errors import ConfigError
+from finseek.model import DeepSeekConfig, DeepSeekV3
+from finseek.model.lora import add_lora
+from finseek.samples import Encoder
+from finseek.samples.templates import special_tokens
+from finseek.train.job import TrainJob
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+
+
+def first_model(job: TrainJob, encoder: Encoder) -> DeepSeekV3:
+    """Random weights of the job's seed, or a checkpoint's in float32.
+
+    Raises:
+        ConfigError: if the checkpoint's vocabulary is not the tokenizer's, or ``train.seq_length`` exceeds its context.
+    """
+    losses = {"aux_loss_alpha": job.options.balance_loss, "mtp_loss_weight": job.options.mtp_loss}
+    if job.init.path is not None:
+        model = DeepSeekV3.from_pretrained(job.init.path, torch.float32, **losses)
+        if model.config.vocab_size < encoder.vocab_size:
+            raise ConfigError(
+                f"model.path {job.init.path} knows {model.config.vocab_size} tokens,"
+                f" the tokenizer {encoder.vocab_size}: use the checkpoint's own tokenizer"
+            )
+    else:
+        named = special_tokens(job.tokenizer)
+        tokens = {"vocab_size": encoder.vocab_size} | {
+            f"{name}_token_id": encoder.token_id(named[f"{name}_token"])
+            for name in ("bos", "eos", "pad")
+            if f"{name}_token" in named
+        }
+        config = DeepSeekConfig.preset(job.init.preset, **tokens | dict(job.init.overrides))
+        model = DeepSeekV3(replace(config, **losses), seed=job.seed)
+    if model.config.max_position_embeddings < job.options.seq_length:
+        raise ConfigError(
+            f"train.seq_length {job.options.seq_length} exceeds the model's max_position_embeddings"
+            f" {model.config.max_position_embeddings}: lower it"
+        )
+    return model
+
+
+def adapters(model: DeepSeekV3, job: TrainJob) -> PeftModel | None:
+    """Freeze a model and put the job's adapters into it; None where every weight is trained.
+
+    Raises:
+        ConfigError: for adapters beside random weights, which no file would keep, or targets that are not there.
+    """
+    lora = job.options.lora
+    if lora is None:
+        return None
+    if job.init.path is None:
+        raise ConfigError(
+            "train.lora: adapters belong to an existing checkpoint: give model.path instead of model.preset,"
+            " or train all weights with train.lora null"
+        )
+    adapted = add_lora(model, lora.rank, lora.alpha, lora.dropout, lora.bias, lora.target_modules, job.seed)
+    for config in adapted.peft_config.values():
+        config.base_model_name_or_path = str(job.init.path)
+    return adapted
