@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 
 from finseek.core.errors import ConfigError
+from finseek.core.progress import silent
 from finseek.train import TrainJob, TrainResult, load_engine
-from finseek.train.engines.lightning import run_rank
+from finseek.train.engines.lightning import train
 from finseek.train.processes import run_processes
 from finseek.train.state import TIME_FIELDS
 
@@ -49,7 +52,12 @@ def tensors(job: TrainJob) -> dict[str, torch.Tensor]:
 
 def run_all(first: TrainJob) -> TrainResult:
     """In each of several processes: the jobs that lie beside the first one, one after the other."""
-    results = [run_rank(TrainJob.from_json(each)) for each in json.loads((first.output / "jobs.json").read_text())]
+    dist.init_process_group("gloo")
+    results = []
+    for job in json.loads((first.output / "jobs.json").read_text()):
+        results.append(train(TrainJob.from_json(job), silent))
+        dist.barrier()
+    dist.destroy_process_group()
     return results[-1]
 
 
@@ -68,7 +76,9 @@ def pairs(module_job) -> dict[str, tuple[TrainJob, TrainJob]]:
     starter = replace(module_job("starter", TWO), output=many[0].output.parent / "starter")
     starter.output.mkdir(parents=True)
     (starter.output / "jobs.json").write_text(json.dumps([job.to_json() for job in many]))
-    run_processes("test_train_lightning:run_all", starter)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(Path(__file__).parent))  # where the processes find run_all
+        run_processes("test_train_lightning:run_all", starter)
     return found
 
 

@@ -18,6 +18,7 @@ from finseek.cli import (
     evaluate,
     launch,
     manifest,
+    plan,
     predict,
     prices,
     run,
@@ -33,7 +34,21 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (run, theses, prices, samples, evaluate, predict, backtest, checkpoint, audit, manifest, doctor, launch):
+for module in (
+    run,
+    plan,
+    theses,
+    prices,
+    samples,
+    evaluate,
+    predict,
+    backtest,
+    checkpoint,
+    audit,
+    manifest,
+    doctor,
+    launch,
+):
     module.register(app)
 
 

@@ -101,7 +101,7 @@ def test_sigkill_changes_nothing(make_job, tmp_path):
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
     assert not (killed.output / "checkpoint").exists()
-    (killed.output / ".resume.pt.1.partial").write_bytes(b"half a state")
+    (killed.output / "states" / ".step-99.partial").mkdir(parents=True, exist_ok=True)
     run(killed)
     assert sorted(file.name for file in killed.output.iterdir()) == ["checkpoint", "train_log.jsonl"]
     assert lines(killed) == lines(whole)
@@ -185,8 +185,10 @@ def test_divergence_stops_with_a_diagnosis(make_job):
 
 def test_refuses_what_it_cannot_run(make_job):
     job = make_job()
-    with pytest.raises(ConfigError, match="engine lightning runs on one"):
-        run(replace(job, parallel=ParallelOptions(devices_per_node=2)))
+    with pytest.raises(ConfigError, match="engine lightning has none: set it to 1"):
+        run(replace(job, parallel=ParallelOptions(devices_per_node=2, context_parallel_size=2)))
+    with pytest.raises(ConfigError, match=r"give model.path instead of model.preset"):
+        run(make_job(lora={"rank": 2}))
     with pytest.raises(ConfigError, match="max_position_embeddings 4096"):
         run(make_job(seq_length=5000))
     with pytest.raises(ConfigError, match="'nemo' is none of lightning"):

@@ -10,17 +10,25 @@ import torch
 from finseek.core.errors import ConfigError
 from finseek.model import DeepSeekConfig, DeepSeekV3
 from finseek.model.flops import parameter_counts
-from finseek.train.hardware import GIB, HARDWARE, PRECISIONS
+from finseek.train import LoraOptions, ModelOptions, ParallelOptions, TrainOptions
 from finseek.train.planner import (
+    GIB,
+    HARDWARE,
+    PRECISIONS,
+    TRAITS,
     Layout,
+    Space,
     Workload,
     adapter_parameters,
+    best,
     cheapest,
     layer_activations,
     layouts,
+    lines,
     memory,
     plan,
-    refusal,
+    plan_config,
+    smallest,
     tokens_per_second,
 )
 
@@ -49,23 +57,90 @@ def test_published_layouts(name, layout, seq_length, precision, trainable, fits)
     assert plan(work, layout, H100).fits is fits, name
 
 
+FAMOUS = {"devices_per_node": 8, "expert_model_parallel_size": 8}
+
+
+def report(parallel: dict, hardware: str = "H100", model: dict | None = None, **train):
+    options = {"engine": "automodel", "seq_length": 4096, "micro_batch_size": 1, "global_batch_size": 128}
+    options |= {"gradient_checkpointing": True, "max_steps": 1000}
+    origin = ModelOptions(**model or {"preset": "deepseek-v3"})
+    return plan_config(origin, TrainOptions(**options | train), ParallelOptions(**parallel), hardware)
+
+
 def test_the_famous_claim_is_refused_with_what_would_do():
-    line = refusal(Workload(V3, 4096), Layout(8, expert=8), H100)
-    assert line.startswith("671 B parameters on 8 GPUs, EP8, fsdp need 15")
-    assert "the largest part is optimizer" in line
-    assert "it fits on 2" in line
+    found = report(FAMOUS)
+    assert not found.asked.fits
+    line = found.to_json()["refusal"]
+    assert line.startswith("671 B parameters on 8 GPUs, EP8, sharding fsdp need 6")
+    assert "H100 has 79; the largest part is optimizer" in line
+    assert "it fits on 80 GPUs" in line
     assert "\n" not in line
+    assert not report(FAMOUS, lora=LoraOptions()).asked.fits
+    assert report(FAMOUS, "B200", lora=LoraOptions(), seq_length=1024).asked.memory.weights > 140 * GIB
+    assert "does not fit" in list(lines(found))
 
 
-def test_cheapest_is_the_smallest_number_that_fits():
-    found = cheapest(Workload(V3, 4096, trainable=LORA), H100)
+def test_smallest_is_the_fewest_that_fit_and_cheapest_the_least_money():
+    lora = Workload(V3, 4096, trainable=LORA)
+    found = smallest(lora, H100)
     assert found is not None
     assert found.fits
     assert found.layout.gpus == 24  # the least that ColossalAI states for LoRA of DeepSeek-V3 on H100
-    assert cheapest(Workload(V3, 4096, trainable=LORA), H100, gpus=16) is None
-    small = cheapest(Workload(DeepSeekConfig.preset("base"), 2048), HARDWARE["4090"])
+    assert best(lora, H100, 16) is None
+    full = Workload(V3, 4096, precision=PRECISIONS["bf16"])
+    few, cheap = smallest(full, H100), cheapest(full, H100)
+    assert few is not None
+    assert cheap is not None
+    assert few.layout.gpus <= cheap.layout.gpus
+    assert cheap.price <= few.price
+    small = smallest(Workload(DeepSeekConfig.preset("base"), 2048), HARDWARE["4090"])
     assert small is not None
     assert small.layout.gpus == 1
+
+
+def test_price_hours_and_cost_agree():
+    work = Workload(V3, 4096, precision=PRECISIONS["bf16"], steps=1000)
+    found = plan(work, Layout(256, pipeline=4, expert=64), H100, price=3.0)
+    assert found.hours == pytest.approx(1000 * 128 * 4096 / found.tokens_per_second / 3600)
+    assert found.cost == pytest.approx(found.hours * 256 * 3.0)
+    assert found.cost == pytest.approx(found.price * 1000 * 128 * 4096 / 1e6)
+    assert plan(work, found.layout, H100).cost == pytest.approx(found.cost * H100.price / 3.0)
+
+
+@pytest.mark.parametrize("engine", TRAITS)
+def test_each_engine_is_planned_with_what_it_can_split(engine):
+    found = report({}, "H100", {"preset": "base"}, engine=engine)
+    assert found.asked.fits
+    assert found.smallest.layout.gpus == 1
+    many = {axis for layout in layouts(V3, H100, 64, TRAITS[engine].space) for axis in ("tensor", "pipeline", "context")
+            if getattr(layout, axis) > 1}  # fmt: skip
+    assert many == TRAITS[engine].space.axes - {"expert"}
+
+
+def test_what_an_engine_does_not_have_is_refused():
+    with pytest.raises(ConfigError, match=r"parallel.tensor…_parallel_size 2: engine automodel splits"):
+        report({"devices_per_node": 2, "tensor_model_parallel_size": 2})
+    with pytest.raises(ConfigError, match="'H800' is none of A100-80, H100"):
+        report({}, "H800")
+
+
+def test_four_bits_hold_a_dense_part_but_not_the_experts():
+    config = DeepSeekConfig.preset("base")
+    frozen = Workload(config, 2048, precision=PRECISIONS["bf16-frozen"], trainable=adapter_parameters(config, 4))
+    whole, four = memory(frozen, Layout(1)).weights, memory(replace(frozen, quantized=True), Layout(1)).weights
+    counts = parameter_counts(config)
+    linear = counts.total - counts.routed - counts.embedding - counts.head
+    assert whole - four == pytest.approx(linear * (2 - 0.5625))
+
+
+@pytest.mark.parametrize("preset", ["attention", "attention+experts", "all"])
+def test_adapters_are_counted_as_they_are_made(preset):
+    from finseek.model.lora import add_lora
+
+    config = DeepSeekConfig.preset("tiny")
+    adapted = add_lora(DeepSeekV3(config), 4, 8.0, target_modules=preset)
+    made = sum(parameter.numel() for parameter in adapted.parameters() if parameter.requires_grad)
+    assert adapter_parameters(config, 4, preset) == made
 
 
 def test_sizes_that_do_not_divide_are_named():
@@ -113,6 +188,7 @@ def test_every_enumerated_layout_divides():
     assert len(found) > 20
     assert all(config.n_routed_experts % layout.expert == 0 for layout in found)
     assert Layout(16, tensor=2, pipeline=2, expert=4) in found
+    assert all(layout.pipeline == 1 for layout in layouts(config, H100, 16, Space(frozenset({"expert"}))))
 
 
 class FusedNorm(torch.autograd.Function):

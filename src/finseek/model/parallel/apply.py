@@ -145,12 +145,16 @@ def parallelize(model: DeepSeekV3, layout: Layout, mesh: DeviceMesh | None = Non
 
 
 def split_tensors(model: nn.Module, mesh: DeviceMesh) -> None:
-    """Tensor parallelism: heads and dense widths over the processes of `mesh`, as DTensors."""
+    """Tensor parallelism: heads and dense widths over the processes of `mesh`, as DTensors.
+
+    Of an adapter W + B A, A is split with W where that splits the inputs, and B where it splits the outputs.
+    """
     plan = {
         name: style()
         for name, module in model.named_modules()
         for end, style in TENSOR_PLAN.items()
-        if isinstance(module, nn.Linear) and name.endswith("." + end)
+        for part in ("", ".base_layer", ".lora_A.default" if style is RowwiseParallel else ".lora_B.default")
+        if isinstance(module, nn.Linear) and name.endswith(f".{end}{part}")
     }
     parallelize_module(model, mesh, plan)
     for module in model.modules():

@@ -33,7 +33,8 @@ def write_checkpoint(
     """
     with atomic_folder(place) as folder:
         if adapted is not None:
-            adapted.save_pretrained(folder, state_dict={PEFT_PREFIX + name: each for name, each in weights.items()})
+            state = {PEFT_PREFIX + name: each for name, each in weights.items()}
+            adapted.save_pretrained(folder, state_dict=state, save_embedding_layers=False)
             (folder / "README.md").unlink(missing_ok=True)  # PEFT's empty model card
         else:
             whole_model(config, weights).save_pretrained(folder)

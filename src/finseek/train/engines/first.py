@@ -63,7 +63,9 @@ def adapters(model: DeepSeekV3, job: TrainJob) -> PeftModel | None:
             "train.lora: adapters belong to an existing checkpoint: give model.path instead of model.preset,"
             " or train all weights with train.lora null"
         )
-    adapted = add_lora(model, lora.rank, lora.alpha, lora.dropout, lora.bias, lora.target_modules, job.seed)
+    adapted = add_lora(
+        model, lora.rank, lora.alpha, lora.dropout, lora.bias, lora.target_modules, job.seed, rslora=lora.rslora
+    )
     for config in adapted.peft_config.values():
         config.base_model_name_or_path = str(job.init.path)
     return adapted

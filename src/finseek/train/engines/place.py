@@ -138,6 +138,9 @@ class Place:
 
     def held(self) -> dict[str, Tensor]:
         """What training changes of this process's part, as plain tensors that share its memory."""
+        for module in self.model.modules():
+            if isinstance(module, FSDPModule):
+                module.reshard()  # the root keeps whole weights after a pass without gradients
         parameters = dict(self.model.named_parameters())
         buffers = {name: each for name, each in self.model.named_buffers() if not name.endswith(".load")}
         return {name: local(p) for name, p in parameters.items() if p.requires_grad} | buffers
@@ -147,9 +150,6 @@ class Place:
         """Replace what :meth:`held` gives by other values."""
         for name, tensor in self.held().items():
             tensor.copy_(values[name])
-        for module in self.model.modules():
-            if isinstance(module, FSDPModule):
-                module.reshard()  # else the next pass would use weights that were gathered before
 
     def whole(self) -> dict[str, Tensor]:
         """All weights of the model in rank 0, on the CPU; empty in the others. All processes take part."""

@@ -29,8 +29,8 @@ from finseek.train.engines.module import LanguageModule, StepBatch
 from finseek.train.engines.passes import Passes, PipelinePasses, TensorBatch, WholePasses, tensors
 from finseek.train.engines.place import Place
 from finseek.train.engines.recompute import recompute_layers
-from finseek.train.hardware import GIB, peak_of
 from finseek.train.job import TrainJob, TrainResult
+from finseek.train.planner.hardware import GIB, peak_of
 from finseek.train.preemption import Preemption
 from finseek.train.standing import Standing
 from finseek.train.state import (
