@@ -29,7 +29,7 @@ QUICK = {
     "global_batch_size": 16,
     "micro_batch_size": 4,
     "seq_length": 96,
-    "learning_rate": 4e-3,
+    "learning_rate": 1e-3,
     "warmup_steps": 5,
     "checkpoint_every": 3,
     "val_check_interval": 10,

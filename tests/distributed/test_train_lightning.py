@@ -90,7 +90,7 @@ def test_a_layout_learns_what_one_process_learns(pairs, case):
     for key in ("loss", "action_loss", "grad_norm", "validation_loss", "mtp_loss", "balance_loss", "router_load_max"):
         mine, whole = ([np.nan if line[key] is None else line[key] for line in each] for each in (found, expected))
         assert mine == pytest.approx(whole, rel=1e-4, abs=1e-6, nan_ok=True), key
-    assert found[-1]["loss"] < 0.9 * found[0]["loss"]
+    assert found[-1]["loss"] < 0.97 * found[0]["loss"]
     assert sorted(each.name for each in many.output.iterdir()) == ["checkpoint", "train_log.jsonl"]
     whole = tensors(one)
     for name, tensor in tensors(many).items():

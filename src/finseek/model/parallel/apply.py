@@ -195,8 +195,8 @@ def split_experts(model: nn.Module, group: ProcessGroup) -> None:
         if isinstance(module, MoE):
             experts = module.experts
             for name in ("gate_up_proj", "down_proj"):
-                mine = getattr(experts, name).chunk(P)[rank].clone()
-                setattr(experts, name, nn.Parameter(mine))
+                whole = getattr(experts, name)
+                setattr(experts, name, nn.Parameter(whole.chunk(P)[rank].clone(), whole.requires_grad))
             experts.exchange = ExpertExchange(group)
 
 

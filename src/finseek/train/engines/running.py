@@ -72,6 +72,12 @@ class Run:
         if earlier is None and job.options.check and rank == 0:
             epoch = self.plan.steps_per_epoch
             check_job(model, samples, self.training, encoder, job.options, self.total, epoch).raise_if_failed()
+        routed = any(".experts." in name and ".lora_" in name for name, _ in model.named_parameters())
+        if routed and job.parallel.world_size > 1:
+            raise ConfigError(
+                "train.lora.target_modules: adapters of routed experts are not split over processes by engine lightning:"
+                " give attention, set parallel.devices_per_node to 1, or use engine automodel"
+            )
         if job.options.gradient_checkpointing:
             recompute_layers(model)
         self.pad_id = model.config.pad_token_id or 0
