@@ -75,7 +75,7 @@ class Run:
         routed = any(".experts." in name and ".lora_" in name for name, _ in model.named_parameters())
         if routed and job.parallel.world_size > 1:
             raise ConfigError(
-                "train.lora.target_modules: adapters of routed experts are not split over processes by engine lightning:"
+                "train.lora.target_modules: engine lightning does not split adapters of routed experts over processes:"
                 " give attention, set parallel.devices_per_node to 1, or use engine automodel"
             )
         if job.options.gradient_checkpointing:
