@@ -104,6 +104,10 @@ class RunState:
         stages: dict[str, dict[str, Any]] = self._state["stages"]
         return stages
 
+    def begin(self, run: dict[str, Any]) -> None:
+        """Say what runs now, for whoever looks before there is a manifest."""
+        self._write(status="running", stage=None, run=run)
+
     def enter(self, stage: str) -> None:
         """Say that a stage runs now; what it made before is no longer vouched for."""
         self.stages.pop(stage, None)
@@ -119,7 +123,9 @@ class RunState:
         self.stages.pop(stage, None)
 
     def close(self, status: str) -> None:
-        """Say how the run ended."""
+        """Say how the run ended; of one that is done the manifest tells the rest."""
+        if status == "done":
+            self._state.pop("run", None)
         self._write(status=status, stage=self._state["stage"] if status == "failed" else None)
 
     def _write(self, **changes: Any) -> None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+from finseek.core.artifacts import read_json
 from finseek.pipeline.data import samples_of
 from finseek.pipeline.stages import StageContext
 
 
 def train_the_model(context: StageContext) -> dict[str, Any]:
     """Stage ``train``: samples to a checkpoint; a killed training goes on where its last state was."""
-    from finseek.train import ModelInit, TrainJob, engine_or_stand_in
+    from finseek.train import ModelInit, TrainJob
+    from finseek.train.seeds import train_seeds
 
     config, paths = context.config, context.paths
     assert config.model is not None
@@ -26,9 +28,12 @@ def train_the_model(context: StageContext) -> dict[str, Any]:
         tracking=config.tracking,
         template=config.prompt.template,
         node=context.node,
+        name=config.run.name,
+        origin=read_json(paths.state)["run"]["sha256"],
     )
-    result = engine_or_stand_in(config.train.engine).run(job, context.progress)
-    return {
+    result, spread = train_seeds(job, context.progress)
+    several = {"seeds": len(config.train.seeds), "validation_loss_spread": spread["standard_deviation"]}
+    return (several if config.train.seeds else {}) | {
         "steps": result.steps,
         "tokens": result.tokens,
         "best_step": result.best_step,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from finseek.core.artifacts import remove_partials
+from finseek.core.artifacts import remove_partials, sha256_json
 from finseek.core.errors import ConfigError, InputError
 from finseek.core.progress import Progress, silent
 from finseek.pipeline import cache, manifest, trials
@@ -94,13 +94,15 @@ def run(
         remove_partials(paths.root)
         state = cache.RunState(paths.state)
         validity = Validity(config, paths.root, state)
+        description = _description(loaded, validity, chosen)
+        state.begin({"started": _now(), **description, "sha256": sha256_json(description)})
         try:
             outcomes = tuple(_run_stages(validity, paths, chosen, first, progress, say, node, loaded.secrets))
         except BaseException as error:
             state.close("interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
             raise
         if not paths.manifest.exists():
-            _seal(loaded, validity, paths)
+            _seal(loaded, validity, paths, sha256_json(description))
         state.close("done")
     return RunResult(config, paths, outcomes)
 
@@ -176,12 +178,31 @@ def _run_stages(
         yield StageOutcome(stage.name, "done", counts, seconds)
 
 
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _description(loaded: LoadedConfig, validity: Validity, chosen: Iterable[Stage]) -> dict[str, Any]:
+    """What a manifest will say of a run, as far as it is known at its start."""
+    config = loaded.config
+    present = [stage for stage in chosen if not stage.absent(config)]
+    return {
+        "config_source": str(loaded.source) if loaded.source else None,
+        "config": config.to_json(),
+        "overrides": [{"key": o.key, "value": _plain(o.value), "origin": o.origin} for o in loaded.overrides],
+        "code": manifest.describe_code(),
+        "environment": manifest.describe_environment(),
+        "seeds": [config.run.seed, *config.train.seeds],
+        "inputs": {name: digest for stage in present for name, digest in validity.external(stage).items()},
+    }
+
+
 def _in_words(counts: dict[str, Any]) -> str:
     shown = [f"{value:,} {name.replace('_', ' ')}" for name, value in counts.items() if isinstance(value, int)]
     return f": {', '.join(shown)}" if shown else ""
 
 
-def _seal(loaded: LoadedConfig, validity: Validity, paths: RunPaths) -> None:
+def _seal(loaded: LoadedConfig, validity: Validity, paths: RunPaths, description: str) -> None:
     """Set aside what another config left in the folder, then write the manifest, last of all."""
     config, state = loaded.config, validity.state
     stages, artifacts, sources = {}, {}, {}
@@ -203,7 +224,8 @@ def _seal(loaded: LoadedConfig, validity: Validity, paths: RunPaths) -> None:
         paths.manifest,
         {
             "run": config.run.name,
-            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+            "finished": _now(),
+            "description_sha256": description,
             "config_source": str(loaded.source) if loaded.source else None,
             "config": config.to_json(),
             "overrides": [{"key": o.key, "value": _plain(o.value), "origin": o.origin} for o in loaded.overrides],

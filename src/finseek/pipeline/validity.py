@@ -71,11 +71,15 @@ class Validity:
 
     def inputs(self, stage: Stage) -> dict[str, str]:
         """SHA-256 of everything that a stage reads: files from outside and outputs of earlier stages."""
-        hashes = {name: self._hash(path) for name, path in external_inputs(stage, self.config).items()}
+        hashes = self.external(stage)
         for name in sorted(self.present(stage)):
             for file, record in self.state.stages[name]["outputs"].items():
                 hashes[file] = record["sha256"]
         return hashes
+
+    def external(self, stage: Stage) -> dict[str, str]:
+        """SHA-256 of the files outside the run folder that a stage reads."""
+        return {name: self._hash(path) for name, path in external_inputs(stage, self.config).items()}
 
     def _hash(self, path: Path) -> str:
         if path not in self._hashes:

@@ -66,6 +66,8 @@ class TrainJob:
         tracking: where curves go besides the log.
         template: chat template of the samples, as ``prompt.template`` names it.
         node: this machine, where a job has several.
+        name: under which trackers show it.
+        origin: SHA-256 of what the run's manifest says of config, code and inputs; attached to the curves.
     """
 
     training: Path
@@ -79,6 +81,8 @@ class TrainJob:
     tracking: TrackingOptions = field(default_factory=TrackingOptions)
     template: str = "deepseek"
     node: Node = Node()
+    name: str = "run"
+    origin: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, for the processes that an engine starts."""
@@ -86,6 +90,7 @@ class TrainJob:
         options = {name: getattr(self, name).model_dump(mode="json") for name in OPTIONS}
         init = {**asdict(self.init), "path": str(self.init.path.resolve()) if self.init.path else None}
         rest = {"init": init, "node": asdict(self.node), "seed": self.seed, "template": self.template}
+        rest |= {"name": self.name, "origin": self.origin}
         return paths | options | rest
 
     @classmethod
@@ -100,6 +105,8 @@ class TrainJob:
             node=Node(**values["node"]),
             seed=values["seed"],
             template=values["template"],
+            name=values["name"],
+            origin=values["origin"],
         )
 
 

@@ -202,3 +202,25 @@ def test_two_runs_at_once_in_one_folder(study: Path, tmp_path: Path) -> None:
 def test_without_prices_the_market_stages_are_left_out(study: Path) -> None:
     outcome = statuses(study, "prices.source=null", "split.purge=false")
     assert [name for name, status in outcome.items() if status == "left out"] == ["prices", "backtest"]
+
+
+def test_while_it_runs_the_state_says_what_the_manifest_will_say(study: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "study"
+    seen = []
+
+    def look(label: str, done: float, total: float | None, unit: str) -> None:
+        if label == "train" and not seen:
+            seen.append(json.loads((folder / "state.json").read_text()))
+
+    run(load_config(study), progress=look)
+    (state,) = seen
+    assert (state["status"], state["stage"]) == ("running", "train")
+    manifest = read_manifest(folder / "manifest.json")
+    for key in ("config", "overrides", "code", "environment"):
+        assert state["run"][key] == manifest[key], key
+    assert state["run"]["inputs"] == {name: record["sha256"] for name, record in manifest["inputs"].items()}
+    assert {"git_commit", "git_dirty"} <= set(state["run"]["code"])
+    assert {"gpus", "memory_bytes", "packages"} <= set(state["run"]["environment"])
+    assert state["run"]["seeds"] == [manifest["config"]["run"]["seed"]]
+    assert state["run"]["sha256"] == manifest["description_sha256"]
+    assert "run" not in json.loads((folder / "state.json").read_text())

@@ -142,7 +142,8 @@ class Run:
             if self.place.rank == 0
             else self.job.tracking.model_copy(update=dict.fromkeys(self.job.tracking.backends, False))
         )
-        return trackers(tracking, self.job.output / "tracking", self.job.output.parent.name, describe(self.job))
+        attached = describe(self.job) | {"origin": self.job.origin}
+        return trackers(tracking, self.job.output / "tracking", self.job.name, attached)
 
     def _trainer(self) -> lightning.Trainer:
         cuda = torch.cuda.is_available()
