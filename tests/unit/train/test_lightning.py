@@ -18,7 +18,9 @@ import torch
 from finseek.core.errors import ConfigError, FinseekError
 from finseek.model import DeepSeekV3
 from finseek.train import ModelInit, ParallelOptions, TrainJob, TrainResult, load_engine
-from finseek.train.state import TIME_FIELDS
+from finseek.train.state import TIME_FIELDS, StateWriter, newest_state, states
+
+TINY = {"num_hidden_layers": 2, "hidden_size": 48, "intermediate_size": 64, "num_attention_heads": 2}
 
 
 def run(job: TrainJob) -> TrainResult:
@@ -179,8 +181,81 @@ def test_starts_from_a_checkpoint_and_keeps_the_last_weights(make_job):
 
 
 def test_divergence_stops_with_a_diagnosis(make_job):
-    with pytest.raises(FinseekError, match=r"diverged: the loss of step \d+ .* lower train.learning_rate"):
+    match = r"diverged: the loss of step \d+ .* no weights were validated .* lower train.learning_rate"
+    with pytest.raises(FinseekError, match=match):
         run(make_job(learning_rate=1e30, warmup_steps=0, gradient_clip_val=0))
+
+
+def test_a_loss_that_climbs_stops_and_leaves_the_last_good_weights(make_job):
+    # The rate grows by 0.004 a step: sound at first, far too high later.
+    job = make_job(learning_rate=40.0, warmup_steps=10_000, gradient_clip_val=0, val_check_interval=2, epochs=40)
+    with pytest.raises(FinseekError, match=r"diverged: the loss .*; the last good weights, of step (\d+)") as stopped:
+        run(job)
+    best = min(filter(None, (line["validation_loss"] for line in lines(job))))
+    assert f"validation loss {best:.3g}" in str(stopped.value)
+    good = DeepSeekV3.from_pretrained(job.output / "last_good")
+    assert all(parameter.isfinite().all() for parameter in good.parameters())
+    assert not (job.output / "checkpoint").exists()
+
+
+def test_the_log_holds_speed_memory_and_what_the_experts_do(make_job):
+    job = replace(
+        make_job(max_steps=4, log_every_n_steps=2), init=ModelInit("tiny", None, TINY | {"num_nextn_predict_layers": 1})
+    )
+    run(job)
+    first, last = (json.loads(line) for line in (job.output / "train_log.jsonl").read_text().splitlines())
+    assert first["mtp_loss"] > 4 > 0 < first["balance_loss"]
+    assert first["router_load_max"] >= 1 >= first["router_load_min"]
+    assert first["grad_norm"] > 0
+    assert last["memory_gib"] > 0.1
+    assert last["tokens_per_second"] > 0
+    assert last["mfu"] is None or torch.cuda.is_available()
+
+
+@pytest.mark.parametrize("change", [{"packed_sequence_size": 256}, {"gradient_checkpointing": True}])
+def test_packing_and_recomputation_change_no_number(make_job, change):
+    common = {"max_steps": 5, "log_every_n_steps": 1, "balance_loss": 0.0, "learning_rate": 1e-4}
+    plain, other = make_job("plain", **common), make_job("other", **common, **change)
+    run(plain)
+    run(other)
+    for one, two in zip(lines(plain), lines(other), strict=True):
+        for key in ("loss", "action_loss", "grad_norm", "router_load_max"):
+            assert one[key] == pytest.approx(two[key], rel=1e-5), key
+    if "gradient_checkpointing" in change:
+        assert weights(plain) == weights(other)
+
+
+def test_adapters_alone_are_trained_written_and_loaded_on_their_base(make_job):
+    base = run(make_job("base", max_steps=1)).checkpoint
+    options = {"max_steps": 6, "lora": {"rank": 2, "alpha": 4.0, "dropout": 0.1}, "learning_rate": 1e-2}
+    job = replace(make_job("adapted", log_every_n_steps=1, **options), init=ModelInit(path=base))
+    result = run(job)
+    assert lines(job)[-1]["loss"] < lines(job)[0]["loss"]
+    config = json.loads((result.checkpoint / "adapter_config.json").read_text())
+    assert (config["r"], config["lora_alpha"], config["base_model_name_or_path"]) == (2, 4.0, str(base))
+    assert not list(result.checkpoint.glob("model*.safetensors"))
+
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    theirs = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), result.checkpoint)
+    moved = [p for name, p in theirs.named_parameters() if "lora_B" in name]
+    assert moved
+    assert all(parameter.abs().sum() > 0 for parameter in moved)
+
+
+def test_the_newest_states_stay_and_the_writer_tells_its_error(make_job, tmp_path):
+    writer = StateWriter(tmp_path, keep=2)
+    for step in (1, 2, 3):
+        writer.write(f"states/step-{step}", {"fingerprint": "f", "step": step})
+    writer.wait()
+    assert [path.name for path in states(tmp_path / "states")] == ["step-2", "step-3"]
+    assert newest_state(tmp_path, "f")["step"] == 3
+    assert newest_state(tmp_path, "another") is None
+    (tmp_path / "file").write_text("")
+    writer.write("file/step-4", {})
+    with pytest.raises(OSError, match="file"):
+        writer.wait()
 
 
 def test_refuses_what_it_cannot_run(make_job):

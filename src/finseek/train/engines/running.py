@@ -128,9 +128,13 @@ class Run:
                 if self.log:
                     self.log.close()
         self.writer.wait()
+        if self.options.keep == "best":
+            self._fill_best()
+        elif self.module.average is not None:
+            self.place.fill(self.module.average)
         self._export(CHECKPOINT)
         if self.place.rank == 0:
-            for name in (STATES, BEST):
+            for name in (STATES, BEST, LAST_GOOD):
                 shutil.rmtree(output / name, ignore_errors=True)
         return TrainResult(
             output / CHECKPOINT, output / LOG, at.step, at.tokens, at.best_step, at.best_validation_loss, at.seconds
@@ -197,30 +201,25 @@ class Run:
         self.writer.write(f"{STATES}/step-{self.standing.step}", state)
 
     def _diverged(self, fault: str) -> FinseekError:
-        """The diagnosis; the last good weights are written beside."""
+        """The diagnosis; the weights of the lowest validation loss, the last known to be good, are written beside."""
         at = self.standing
         self.writer.wait()
-        kept = states(self.job.output / BEST) or states(self.job.output / STATES)
-        where = "no weights were validated or saved before"
-        if kept:
+        where = "no weights were validated before"
+        if states(self.job.output / BEST):
+            self._fill_best()
             self._export(LAST_GOOD)
-            where = f"the last good weights, of step {kept[-1].name.removeprefix('step-')}, are in"
-            where += f" {self.job.output / LAST_GOOD}"
+            where = f"the last good weights, of step {at.best_step} with validation loss"
+            where += f" {at.best_validation_loss:.3g}, are in {self.job.output / LAST_GOOD}"
         return FinseekError(
-            f"training diverged: {fault}; the last good validation was at step {at.best_step}; {where}; lower"
-            f" train.learning_rate ({self.options.learning_rate:g}) or lengthen train.warmup_steps"
+            f"training diverged: {fault}; {where}; lower train.learning_rate ({self.options.learning_rate:g}) or"
+            " lengthen train.warmup_steps"
         )
 
+    def _fill_best(self) -> None:
+        self.place.fill(load_file(states(self.job.output / BEST)[-1], self.place.rank)["model"])
+
     def _export(self, name: str) -> None:
-        """Write the chosen weights as a Hugging Face folder; all processes take part."""
-        kept = states(self.job.output / BEST)
-        if name == LAST_GOOD:
-            kept = kept or states(self.job.output / STATES)
-        if self.options.keep == "best" or name == LAST_GOOD:
-            content = load_file(kept[-1], self.place.rank)
-            self.place.fill(content["module"]["model"] if "module" in content else content["model"])
-        elif self.module.average is not None:
-            self.place.fill(self.module.average)
+        """Write the weights at hand as a Hugging Face folder; all processes take part."""
         weights = self.place.whole()
         if self.place.rank == 0:
             write_checkpoint(self.job.output / name, self.place.model.config, weights, self.adapted, self.job.tokenizer)
