@@ -17,7 +17,7 @@ import torch.distributed as dist
 from lightning.fabric.plugins.environments import LightningEnvironment
 from torch.utils.data import DataLoader, IterableDataset
 
-from finseek.core.errors import ConfigError, FinseekError
+from finseek.core.errors import ConfigError, FinseekError, Stopped
 from finseek.core.progress import Progress
 from finseek.model.flops import flops_per_token
 from finseek.samples import Encoder, load_samples
@@ -186,7 +186,7 @@ class Run:
         self.progress("train", at.step, self.total, "steps")
         if asked and not last:
             self.writer.wait()
-            raise FinseekError(
+            raise Stopped(
                 f"training stopped by {self.preemption.asked or 'a signal'} after step {at.step} of {self.total};"
                 " its state is saved: start the same run again to go on"
             )
