@@ -113,8 +113,17 @@ def _gpus() -> Iterator[Check]:
         return
     for line in filter(None, done.stdout.splitlines()):
         yield Check("gpu", "ok", line)
+    yield _nccl()
     if done.returncode or not done.stdout.strip():
         yield Check("gpu", "problem", "nvidia-smi finds no usable GPU", "repair the driver")
+
+
+def _nccl() -> Check:
+    """NCCL as torch's CUDA builds bring it; without it several GPUs cannot talk."""
+    found = next((name for name in map("nvidia-nccl-cu{}".format, (13, 12)) if _installed(name)), None)
+    if found:
+        return Check("nccl", "ok", metadata.version(found))
+    return Check("nccl", "missing", "for training on several GPUs", "install torch from the index of your CUDA version")
 
 
 def _mlflow() -> str:

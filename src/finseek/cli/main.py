@@ -21,6 +21,7 @@ from finseek.cli import (
     plan,
     predict,
     prices,
+    report,
     run,
     samples,
     theses,
@@ -37,6 +38,7 @@ app = typer.Typer(
 for module in (
     run,
     plan,
+    report,
     theses,
     prices,
     samples,
@@ -63,11 +65,12 @@ def _options(
     context: typer.Context,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but results and errors.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Name each file that a run writes.")] = False,
     version: Annotated[
         Optional[bool], typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")  # noqa: UP045
     ] = None,
 ) -> None:
-    context.obj = {"quiet": quiet, "debug": debug}
+    context.obj = {"quiet": quiet, "verbose": verbose, "debug": debug}
 
 
 def main() -> None:

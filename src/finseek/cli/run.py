@@ -22,10 +22,6 @@ SetOption = Annotated[
     typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Override a value; may be given several times."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
-STAGE_COMMANDS = {
-    "train": "Train the model of a config; earlier stages run if they must.\n\nExample: finseek train config.yaml",
-    "report": "Write report.html and report.json of a run.\n\nExample: finseek report config.yaml",
-}
 
 
 def register(app: typer.Typer) -> None:
@@ -33,8 +29,7 @@ def register(app: typer.Typer) -> None:
     app.command("demo")(demo)
     app.command("run")(run)
     app.command("init")(init)
-    for stage, text in STAGE_COMMANDS.items():
-        app.command(stage, help=text)(_until(stage))
+    app.command("train")(train)
 
 
 def load(config: Path | None, assignments: list[str] | None) -> LoadedConfig:
@@ -128,7 +123,17 @@ def _execute(
     from finseek.train.job import Node
 
     with watched(context) as (progress, say):
-        return run_stages(loaded, first=first, last=last, skip=skip, progress=progress, say=say, node=node or Node())
+        detail = say if context.obj["verbose"] else _nothing
+        return run_stages(
+            loaded,
+            first=first,
+            last=last,
+            skip=skip,
+            progress=progress,
+            say=say,
+            detail=detail,
+            node=node or Node(),
+        )
 
 
 @contextmanager
@@ -138,7 +143,7 @@ def watched(context: typer.Context) -> Iterator[tuple[Progress, Callable[[str], 
     from finseek.core.progress import silent
 
     if context.obj["quiet"]:
-        yield silent, lambda line: None
+        yield silent, _nothing
         return
     progress = TerminalProgress()
 
@@ -152,13 +157,20 @@ def watched(context: typer.Context) -> Iterator[tuple[Progress, Callable[[str], 
         progress.finish()
 
 
-def _until(stage: str) -> Callable[..., None]:
-    def command(
-        context: typer.Context, config: ConfigArgument, assignments: SetOption = None, as_json: JsonOption = False
-    ) -> None:
-        run(context, config, last=stage, assignments=assignments, as_json=as_json)
+def _nothing(line: str) -> None:
+    pass
 
-    return command
+
+def train(
+    context: typer.Context, config: ConfigArgument, assignments: SetOption = None, as_json: JsonOption = False
+) -> None:
+    """Train the model of a config; earlier stages run if they must.
+
+    Example: finseek train config.yaml
+    """
+    from finseek.cli.summary import print_summary
+
+    print_summary(execute(context, config, "train", assignments), as_json=as_json)
 
 
 def init(folder: Annotated[Path, typer.Argument(help="New or empty folder.")]) -> None:

@@ -41,7 +41,7 @@ def backtest_the_answers(context: StageContext) -> dict[str, Any]:
 
 def write_the_report(context: StageContext) -> dict[str, Any]:
     """Stage ``report``: everything that the run knows about itself, on one page."""
-    from finseek.report import ReportInputs, build_report, report_schema
+    from finseek.report import ReportInputs, build_report, model_card, report_schema
 
     config, paths, has = context.config, context.paths, context.present
     state = RunState(paths.state)
@@ -58,37 +58,35 @@ def write_the_report(context: StageContext) -> dict[str, Any]:
     }
     equity = _equity(paths.backtest / "equity.csv") if "backtest" in has else None
     looks = all_looks(config, paths) if "split" in has else {}
-    html, summary = build_report(
-        ReportInputs(
-            config=config.to_json(),
-            run={
-                "name": config.run.name,
-                "seed": config.run.seed,
-                "code": manifest.describe_code(),
-                "environment": manifest.describe_environment(),
-                "stages": stages,
-            },
-            theses=_json(paths.theses / "summary.json") if "theses" in has else None,
-            rejects=list(islice(_lines(paths.theses / "rejects.jsonl"), config.report.rejects))
-            if "theses" in has
-            else (),
-            prices=_json(paths.prices / "summary.json") if "prices" in has else None,
-            certificate=_json(paths.split / "certificate.json") if "split" in has else None,
-            train_log=list(_lines(paths.train / "train_log.jsonl")) if "train" in has else (),
-            evaluation=_json(paths.evaluate / "metrics.json") if "evaluate" in has else None,
-            examples=_examples(context) if {"evaluate", "split"} <= has else (),
-            predictions=_rows(paths.evaluate / "eval_results.csv") if "evaluate" in has else (),
-            backtest=_json(paths.backtest / "metrics.json") if "backtest" in has else None,
-            equity=equity,
-            planted=read_json(config.report.planted) if config.report.planted else None,
-            trials=len(looks) if looks else None,
-            deflation=deflated(looks, equity["equity"]) if equity and looks else None,
-            audit={name: _json(paths.audit / f"{name}.json") for name in AUDITS if "audit" in has} | _placebos(context),
-            lineage={"artifacts": artifacts},
-            options=config.report,
-        )
+    inputs = ReportInputs(
+        config=config.to_json(),
+        run={
+            "name": config.run.name,
+            "seed": config.run.seed,
+            "code": manifest.describe_code(),
+            "environment": manifest.describe_environment(),
+            "stages": stages,
+        },
+        theses=_json(paths.theses / "summary.json") if "theses" in has else None,
+        rejects=list(islice(_lines(paths.theses / "rejects.jsonl"), config.report.rejects)) if "theses" in has else (),
+        prices=_json(paths.prices / "summary.json") if "prices" in has else None,
+        certificate=_json(paths.split / "certificate.json") if "split" in has else None,
+        train_log=list(_lines(paths.train / "train_log.jsonl")) if "train" in has else (),
+        evaluation=_json(paths.evaluate / "metrics.json") if "evaluate" in has else None,
+        examples=_examples(context) if {"evaluate", "split"} <= has else (),
+        predictions=_rows(paths.evaluate / "eval_results.csv") if "evaluate" in has else (),
+        backtest=_json(paths.backtest / "metrics.json") if "backtest" in has else None,
+        equity=equity,
+        planted=read_json(config.report.planted) if config.report.planted else None,
+        trials=len(looks) if looks else None,
+        deflation=deflated(looks, equity["equity"]) if equity and looks else None,
+        audit={name: _json(paths.audit / f"{name}.json") for name in AUDITS if "audit" in has} | _placebos(context),
+        lineage={"artifacts": artifacts},
+        options=config.report,
     )
+    html, summary = build_report(inputs)
     write_text(paths.report_html, html)
+    write_text(paths.model_card, model_card(inputs))
     write_json(paths.report_json, summary)
     write_json(paths.report_schema, report_schema())
     return {"bytes": len(html.encode())}

@@ -88,6 +88,11 @@ class RunPaths:
         return self.root / "logs"
 
     @property
+    def model_card(self) -> Path:
+        """README.md beside the checkpoint, in the form that the Hugging Face hub reads."""
+        return self.train / "README.md"
+
+    @property
     def report_html(self) -> Path:
         """The report for people."""
         return self.root / "report.html"

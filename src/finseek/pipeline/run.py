@@ -68,6 +68,7 @@ def run(
     skip: Collection[str] = (),
     progress: Progress = silent,
     say: Say = lambda line: None,
+    detail: Say = lambda line: None,
     node: Node = Node(),  # noqa: B008
 ) -> RunResult:
     """Run the stages of a config.
@@ -81,6 +82,7 @@ def run(
         skip: stages to leave out.
         progress: told where long work stands.
         say: told one line for each stage.
+        detail: told one line for each file that a stage wrote.
         node: this machine, where several train one model: the first one.
 
     Raises:
@@ -97,7 +99,7 @@ def run(
         description = _description(loaded, validity, chosen)
         state.begin({"started": _now(), **description, "sha256": sha256_json(description)})
         try:
-            outcomes = tuple(_run_stages(validity, paths, chosen, first, progress, say, node, loaded.secrets))
+            outcomes = tuple(_run_stages(validity, paths, chosen, first, progress, say, detail, node, loaded.secrets))
         except BaseException as error:
             state.close("interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
             raise
@@ -143,6 +145,7 @@ def _run_stages(
     first: str | None,
     progress: Progress,
     say: Say,
+    detail: Say,
     node: Node,
     secrets: Mapping[str, str],
 ) -> Iterator[StageOutcome]:
@@ -175,6 +178,8 @@ def _run_stages(
         outputs = cache.record_files(paths.root, stage.outputs)
         state.finish(stage.name, {"key": key, "outputs": outputs, "counts": counts, "seconds": seconds})
         say(f"{stage.name}: done in {seconds:.1f} s" + _in_words(counts))
+        for name, file in outputs.items():
+            detail(f"  wrote {name}: {file['bytes']:,} bytes, sha256 {file['sha256'][:12]}")
         yield StageOutcome(stage.name, "done", counts, seconds)
 
 

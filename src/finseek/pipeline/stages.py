@@ -284,7 +284,7 @@ STAGES: tuple[Stage, ...] = (
         ),
         needs=("theses", "prices", "split", "samples", "train", "evaluate", "backtest", "audit"),
         code=("core", "report", "pipeline"),
-        outputs=("report.html", "report.json", "report.schema.json"),
+        outputs=("report.html", "report.json", "report.schema.json", "train/README.md"),
         sources=_planted_source,
         tolerant=True,
     ),
