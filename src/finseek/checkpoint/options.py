@@ -36,7 +36,7 @@ class StreamOptions:
         barrier: waits for all of them.
     """
 
-    workers: int = 4
+    workers: int = 8
     memory: int = 2 * GiB
     shard_bytes: int = 5_000_000_000
     resume: bool = False

@@ -58,7 +58,7 @@ def import_nemo(
     prove: Annotated[
         int, typer.Option(help="Load the result in AutoModel on that many processes and compare every number.", min=0)
     ] = 0,
-    workers: Workers = 4,
+    workers: Workers = 8,
     memory: Memory = "2GiB",
     shard_size: ShardSize = "5GB",
     resume: Resume = False,
@@ -104,7 +104,7 @@ def export_hf(
     tensor_parallel: TensorParallel = 1,
     pipeline_parallel: PipelineParallel = 1,
     expert_parallel: ExpertParallel = 1,
-    workers: Workers = 4,
+    workers: Workers = 8,
     memory: Memory = "2GiB",
     shard_size: ShardSize = "5GB",
     resume: Resume = False,

@@ -29,7 +29,8 @@ def aligned(n: int) -> int:
 
 def buffer(n: int) -> Bytes:
     """`n` bytes of anonymous memory at a page boundary, given back when the last view is gone."""
-    return np.frombuffer(mmap.mmap(-1, max(aligned(n), PAGE)), np.uint8)
+    private = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS  # else it would be shared memory, without huge pages
+    return np.frombuffer(mmap.mmap(-1, max(aligned(n), PAGE), flags=private), np.uint8)
 
 
 def open_direct(path: Path, flags: int) -> int | None:
