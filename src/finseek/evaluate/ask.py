@@ -129,7 +129,10 @@ def _prediction(sample: Sample, answer: Answer, options: EvaluateOptions) -> Pre
     except KeyError as error:
         raise InputError(f"a sample's metadata lacks {error}: it needs ticker, as_of_date and action") from None
     read, p = read_answer(answer, options)
-    return Prediction(*row, read.action, read.status, p, answer.text, read.repairs)
+    sure = None
+    if read.action and answer.action_log_p is not None:
+        sure = math.exp(min(answer.action_log_p, 0.0))
+    return Prediction(*row, read.action, read.status, p, answer.text, read.repairs, sure)
 
 
 def read_answer(answer: Answer, options: EvaluateOptions) -> tuple[Parsed, dict[Action, float] | None]:

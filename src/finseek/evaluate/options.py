@@ -25,6 +25,9 @@ class ServerOptions(Options):
     max_attempts: int = Field(default=8, ge=1, le=100, description="tries of one request")
     pause_seconds: float = Field(default=0.5, ge=0, le=60, description="pause after a failure; it doubles each time")
     requests_per_minute: int | None = Field(default=None, ge=1, description="rate limit; none by default")
+    logprobs: bool = Field(
+        default=False, description="ask for log-probabilities, where the server offers them: how sure an answer is"
+    )
     input_price: float = Field(default=0.0, ge=0, description="price of a million prompt tokens, for the cost count")
     output_price: float = Field(default=0.0, ge=0, description="price of a million generated tokens")
 

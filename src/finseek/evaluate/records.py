@@ -40,6 +40,7 @@ class Prediction(msgspec.Struct, frozen=True):
         p: five probabilities that sum to one, from the log-probabilities of the complete action strings; or None.
         completion: the model's text, as it came.
         repairs: names of the repair rules that the parser applied.
+        confidence: probability of the action that was written, where a server tells that alone.
     """
 
     ticker: str
@@ -50,3 +51,4 @@ class Prediction(msgspec.Struct, frozen=True):
     p: dict[Action, float] | None = None
     completion: str = ""
     repairs: tuple[str, ...] = ()
+    confidence: float | None = None

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 P_COLUMNS = {action: f"p_{action.lower()}" for action in ACTIONS}
 REQUIRED = ("ticker", "as_of_date", "gt_action", "pred_action")
 _DAY = re.compile(r"\d{4}-\d\d-\d\d(?:[T ]00:00:00(?:\.0+)?)?")
-COLUMNS = (*REQUIRED, "status", *P_COLUMNS.values(), "completion", "realized_return")
+COLUMNS = (*REQUIRED, "status", *P_COLUMNS.values(), "confidence", "completion", "realized_return")
 
 
 def write_results(path: Path, predictions: Sequence[Prediction], prices: Prices | None = None) -> None:
@@ -43,10 +43,11 @@ def write_results(path: Path, predictions: Sequence[Prediction], prices: Prices 
         "pred_action": [row.pred_action.value if row.pred_action else None for row in rows],
         "status": [row.status for row in rows],
         **{column: [row.p[action] if row.p else None for row in rows] for action, column in P_COLUMNS.items()},
+        "confidence": [row.confidence for row in rows],
         "completion": [row.completion for row in rows],
         "realized_return": realized,
     }
-    numbers = (*P_COLUMNS.values(), "realized_return")
+    numbers = (*P_COLUMNS.values(), "confidence", "realized_return")
     schema = {name: pl.Float64 if name in numbers else pl.String for name in COLUMNS}
     with atomic_file(path) as partial:
         pl.DataFrame(table, schema=schema).write_csv(partial)
@@ -127,18 +128,27 @@ def _prediction(row: dict[str, Any]) -> Prediction:
         answer, status, repairs = parsed.action, parsed.status, parsed.repairs
     if (answer is None) == (status == SCORED):
         raise InputError(f"status {status!r} does not fit pred_action {row.get('pred_action')!r}: correct one of them")
-    truth = parse_action(row["gt_action"])
-    return Prediction(ticker.strip(), as_of_date, truth, answer, status, _probabilities(row), completion, repairs)
+    truth, p = parse_action(row["gt_action"]), _probabilities(row)
+    sure = _number(row.get("confidence"), "confidence")
+    if sure is not None and not (answer and 0 <= sure <= 1):
+        raise InputError(f"confidence {sure} is not the probability of an action: give a number from 0 to 1, or none")
+    return Prediction(ticker.strip(), as_of_date, truth, answer, status, p, completion, repairs, sure)
+
+
+def _number(value: str | None, name: str) -> float | None:
+    if value in (None, ""):
+        return None
+    try:
+        return float(value)
+    except ValueError as error:
+        raise InputError(f"{name} is no number ({error})") from None
 
 
 def _probabilities(row: dict[str, Any]) -> dict[Action, float] | None:
-    given = {action: row[column] for action, column in P_COLUMNS.items() if row.get(column) not in (None, "")}
-    if not given:
+    given = {action: _number(row.get(column), column) for action, column in P_COLUMNS.items()}
+    p = {action: value for action, value in given.items() if value is not None}
+    if not p:
         return None
-    try:
-        p = {action: float(value) for action, value in given.items()}
-    except ValueError as error:
-        raise InputError(f"a probability is no number ({error})") from None
     # written so that NaN, which is neither below nor above anything, is refused too
     if not (len(p) == len(ACTIONS) and min(p.values()) >= 0 and abs(sum(p.values()) - 1) <= 1e-6):
         raise InputError(f"the five probabilities {list(p.values())} must be given together, at least 0, with sum 1")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import socket
 import subprocess
@@ -17,9 +18,10 @@ import pytest
 import yaml
 
 from finseek.core.errors import FinseekError, InputError
-from finseek.evaluate import EvaluateOptions, load_backend, predict
+from finseek.evaluate import EvaluateOptions, load_backend, predict, score_predictions
 from finseek.evaluate.answers import AnswerStore
 from finseek.evaluate.ask import usage
+from finseek.evaluate.backends.openai import _action_log_p, _Token
 from finseek.market import generate_prices, write_prices
 from finseek.pipeline import load_config, run
 from finseek.samples import Sample
@@ -93,7 +95,11 @@ class Handler(BaseHTTPRequestHandler):
             return urllib.request.urlopen(request, timeout=60).read()
         text = f"<action>BUY</action>\n<reasoning>{question}</reasoning>"
         usage = {"prompt_tokens": 7, "completion_tokens": 5}
-        return json.dumps({"choices": [{"message": {"content": text}}], "usage": usage}).encode()
+        choice = {"message": {"content": text}}
+        if json.loads(body).get("logprobs"):
+            pieces = ["<act", "ion>", "B", "UY", "</", "action>\n", "<reasoning>", question, "</reasoning>"]
+            choice["logprobs"] = {"content": [{"token": p, "logprob": -0.1, "top_logprobs": []} for p in pieces]}
+        return json.dumps({"choices": [choice], "usage": usage}).encode()
 
     def fine(self, question, body):
         content = self.answer(question, body)
@@ -206,6 +212,38 @@ def test_a_refusal_ends_the_work_at_once_and_does_not_tell_the_key(caplog):
             predict(asked(3), load_backend(settings, None, api_key=KEY), settings)
         assert server.attempts["question 0"] == 1
     assert KEY not in str(caught.value) + caplog.text
+
+
+def test_log_probabilities_tell_how_sure_an_answer_is(tmp_path):
+    with running() as server:
+        settings = options(server.url, logprobs=True)
+        rows = predict(asked(3), load_backend(settings, None), settings, answers=tmp_path / "a.jsonl")
+        assert predict(asked(3), load_backend(settings, None), settings, answers=tmp_path / "a.jsonl") == rows
+        plain = predict(asked(3), load_backend(options(server.url), None), options(server.url))
+    # B, UY, </, action>: what follows the opening tag, up to the end of the closing one
+    assert [row.confidence for row in rows] == [pytest.approx(math.exp(-0.4))] * 3
+    assert [row.confidence for row in plain] == [None] * 3
+    found = score_predictions(rows, None, EvaluateOptions(bootstrap_resamples=100)).calibration
+    assert (found["rows"], found["rows_with_five_probabilities"], found["brier"]["value"]) == (3, 0, None)
+    assert found["mean_confidence"]["value"] == pytest.approx(math.exp(-0.4))
+    assert found["expected_calibration_error"]["value"] == pytest.approx(1 - math.exp(-0.4))
+
+
+@pytest.mark.parametrize(
+    ("pieces", "expected"),
+    [
+        (["<action>", "HOLD", "</action>"], 2),
+        (["<action>H", "OLD</action><support>", "x", "</support>"], 2),
+        (["<reasoning>", "r", "</reasoning>", "<action>", "BUY</", "action>"], 2),
+        (["<action>", "BUY"], None),
+        (["<action>BUY</action>", "<action>BUY</action>"], None),
+        (["I would not buy"], None),
+        ([], None),
+    ],
+)
+def test_only_the_one_action_counts(pieces, expected):
+    tokens = [_Token(piece, -1.0) for piece in pieces]
+    assert _action_log_p(tokens) == (None if expected is None else -expected)
 
 
 def test_the_rate_limit_spaces_the_requests():

@@ -21,12 +21,13 @@ ROWS = [
         'a "quoted", text\nwith\r\nlines and ünïcode',
     ),
     Prediction("A", date(2025, 1, 3), Action.SELL, None, "several_actions", None, ""),
+    Prediction("C", date(2025, 1, 3), Action.SELL, Action.SELL, "scored", None, "", confidence=0.75),
 ]
 
 
 def test_what_is_written_is_read_again_bit_for_bit(tmp_path):
     write_results(tmp_path / "eval_results.csv", ROWS)
-    assert read_predictions(tmp_path / "eval_results.csv") == [ROWS[1], ROWS[0]]
+    assert read_predictions(tmp_path / "eval_results.csv") == [ROWS[1], ROWS[0], ROWS[2]]
     assert tuple(pl.read_csv(tmp_path / "eval_results.csv").columns) == COLUMNS
 
 
@@ -68,6 +69,9 @@ P_HEAD = "p_strong_sell,p_sell,p_hold,p_buy,p_strong_buy"
         (f"{HEAD},{P_HEAD}\nA,2025-01-01,BUY,BUY,inf,0,0,0,1\n", "given together"),
         (f"{HEAD},{P_HEAD}\nA,2025-01-01,BUY,BUY,-0.5,0.5,0,0,1\n", "given together"),
         (f"{HEAD},{P_HEAD}\nA,2025-01-01,BUY,BUY,0,0,0,0,high\n", "is no number"),
+        (f"{HEAD},confidence\nA,2025-01-01,BUY,BUY,1.5\n", "confidence 1.5 is not the probability"),
+        (f"{HEAD},confidence\nA,2025-01-01,BUY,BUY,nan\n", "confidence nan is not the probability"),
+        (f"{HEAD},confidence\nA,2025-01-01,BUY,,0.5\n", "confidence 0.5 is not the probability"),
         (f"{HEAD}\nA,2025-01-01,BUY,BUY\nA,01/02/2025,BUY,BUY\n", "row 2"),
         (f"{HEAD}\nA,2025-01-01,MAYBE,BUY\n", "row 1: action 'MAYBE'"),
         (f"{HEAD}\n,2025-01-01,BUY,BUY\n", "must not be empty"),

@@ -19,12 +19,15 @@ class Answer(msgspec.Struct, frozen=True):
             the order of ACTIONS; None where the free text before the action never reached the action's tag.
         tokens: generated tokens, where known.
         prompt_tokens: tokens of the prompt, where a server counts them.
+        action_log_p: log-probability of the action that was written and its closing tag, given the text before it,
+            where a server tells it.
     """
 
     text: str
     log_p: tuple[float, ...] | None = None
     tokens: int | None = None
     prompt_tokens: int | None = None
+    action_log_p: float | None = None
 
 
 class Backend(Protocol):

@@ -9,6 +9,7 @@ requests and nowhere else: no message, log or identity holds it.
 from __future__ import annotations
 
 import random
+import re
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -24,14 +25,25 @@ from finseek.evaluate.options import EvaluateOptions
 from finseek.samples import Sample
 
 LONGEST_PAUSE = 60.0
+_ACTION = re.compile("<action>([^<]*</action>)")
 
 
 class _Message(msgspec.Struct):
     content: str | None = None
 
 
+class _Token(msgspec.Struct):
+    token: str
+    logprob: float
+
+
+class _LogProbs(msgspec.Struct):
+    content: list[_Token] | None = None
+
+
 class _Choice(msgspec.Struct):
     message: _Message
+    logprobs: _LogProbs | None = None
 
 
 class _Usage(msgspec.Struct):
@@ -81,6 +93,7 @@ class OpenAIBackend:
                 "model": server.model,
                 "sampling": options.model_dump(mode="json", include={"max_new_tokens", "temperature", "top_p"}),
                 "seed": seed if options.temperature else None,
+                **({"logprobs": True} if server.logprobs else {}),
             }
         )
 
@@ -163,6 +176,8 @@ class OpenAIBackend:
         }
         if self.options.temperature:
             body["seed"] = self.seed
+        if self.server.logprobs:
+            body["logprobs"] = True
         try:
             response = client.post(self._url, json=body)
         except httpx.TransportError as error:
@@ -176,11 +191,26 @@ class OpenAIBackend:
             )
         try:
             completion = msgspec.json.decode(response.content, type=_Completion)
-            text = completion.choices[0].message.content
+            choice = completion.choices[0]
         except (msgspec.MsgspecError, UnicodeDecodeError, IndexError):
             raise _TryAgain("the response is no chat completion") from None
         usage = completion.usage or _Usage()
-        return Answer(text or "", tokens=usage.completion_tokens, prompt_tokens=usage.prompt_tokens)
+        sure = _action_log_p(choice.logprobs.content or []) if choice.logprobs else None
+        return Answer(choice.message.content or "", None, usage.completion_tokens, usage.prompt_tokens, sure)
+
+
+def _action_log_p(tokens: Sequence[_Token]) -> float | None:
+    """Summed log-probability of the tokens that reach into the one action element, after its opening tag."""
+    places = list(_ACTION.finditer("".join(token.token for token in tokens)))
+    if len(places) != 1:
+        return None
+    (place,) = places
+    total, end = 0.0, 0
+    for token in tokens:
+        start, end = end, end + len(token.token)
+        if start < place.end() and end > place.start(1):
+            total += token.logprob
+    return total
 
 
 class _Pace:

@@ -231,6 +231,9 @@ def _confidence(row: Json) -> float | None:
     """Probability of the answered action, normalised over the five."""
     if row.get("status") != "scored":
         return None
+    told = finite(row.get("confidence"))
+    if told is not None:
+        return told
     chances = [finite(row.get(f"p_{action.lower()}")) for action in ACTIONS]
     mine = finite(row.get(f"p_{str(row.get('pred_action')).lower()}"))
     known = [chance for chance in chances if chance is not None]
