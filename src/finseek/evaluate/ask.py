@@ -8,7 +8,7 @@ from datetime import date
 from pathlib import Path
 
 from finseek.core.actions import ACTIONS, Action, parse_action
-from finseek.core.errors import InputError
+from finseek.core.errors import ConfigError, InputError
 from finseek.core.progress import Progress, silent
 from finseek.evaluate.answers import AnswerStore, answer_key
 from finseek.evaluate.backends.base import Answer, Backend
@@ -48,6 +48,8 @@ def load_backend(
         return OpenAIBackend(options, api_key, seed)
     if checkpoint is None:
         raise InputError(f"the {options.backend} back end needs the folder of a checkpoint: name one")
+    if options.backend == "auto":
+        options = options.model_copy(update={"backend": backend_for(checkpoint)})
     if options.backend == "huggingface":
         from finseek.evaluate.backends.huggingface import HuggingFaceBackend
 
@@ -55,6 +57,17 @@ def load_backend(
     from finseek.evaluate.backends.native import NativeBackend
 
     return NativeBackend(checkpoint, options, order, seed, template)
+
+
+def backend_for(checkpoint: Path) -> str:
+    """The back end of a checkpoint: finseek's own for whole DeepSeek weights, transformers for all else."""
+    from finseek.model import DeepSeekConfig
+
+    try:
+        DeepSeekConfig.from_json(checkpoint)
+    except (ConfigError, OSError, ValueError):
+        return "huggingface"
+    return "huggingface" if (checkpoint / "adapter_config.json").is_file() else "native"
 
 
 def predict(

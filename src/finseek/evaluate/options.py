@@ -39,7 +39,9 @@ class EvaluateOptions(Options):
         default="score",
         description="score: log-probability of each of the five actions; generate: free text, parsed strictly",
     )
-    backend: Literal["native", "huggingface", "openai"] = Field(default="native", description="what runs the model")
+    backend: Literal["auto", "native", "huggingface", "openai"] = Field(
+        default="auto", description="what runs the model; auto: native for whole DeepSeek weights, else huggingface"
+    )
     batch_size: int = Field(default=32, ge=1, le=4096, description="prompts in one forward pass")
     max_new_tokens: int = Field(default=512, ge=1, le=65536, description="longest free text, in tokens")
     temperature: float = Field(default=0.0, ge=0, le=5, description="0 is greedy")

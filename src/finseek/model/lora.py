@@ -11,6 +11,7 @@ from torch import nn
 
 from finseek.core.errors import ConfigError, MissingPart
 from finseek.model.deepseek import DeepSeekV3
+from finseek.model.imports import quiet_imports
 from finseek.model.lora_targets import MLA, STACKED, Targets, choose_targets
 
 if TYPE_CHECKING:
@@ -66,7 +67,9 @@ def add_lora(
         MissingPart: PEFT is absent.
     """
     try:
-        from peft import LoraConfig, get_peft_model
+        with quiet_imports():
+            from peft import LoraConfig, get_peft_model
+            from peft.tuners.lora import ParamWrapper
     except ImportError as absent:
         raise MissingPart("peft", "train", "LoRA") from absent
     targets = targets_of(model, target_modules, dropout)
@@ -94,7 +97,7 @@ def add_lora(
         for name, module in adapted.named_modules():
             if name.endswith(".lora_dropout"):
                 owner = adapted.get_submodule(name.rpartition(".")[0])
-                if _is_linear(owner.get_base_layer()) and not hasattr(owner, "parameter_name"):
+                if not isinstance(owner, ParamWrapper):
                     module["default"] = nn.Dropout(dropout)
     draw_adapters(adapted, seed)
     return adapted

@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 from dataclasses import field as field_of
 from math import isfinite
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 import orjson
 import yaml
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from finseek.audit.options import AuditOptions
 from finseek.backtest.options import BacktestOptions
@@ -23,6 +23,7 @@ from finseek.evaluate.options import EvaluateOptions
 from finseek.market.options import PricesOptions, SnapshotOptions
 from finseek.pipeline.overrides import SECRETS, Override, PlainLoader, apply_overrides, from_arguments, from_environment
 from finseek.report.options import ReportOptions
+from finseek.samples.instruct_convert import InstructOptions
 from finseek.samples.options import PromptOptions
 from finseek.theses.options import SplitOptions, ThesesOptions
 from finseek.train.options import ModelOptions, ParallelOptions, TrackingOptions, TrainOptions
@@ -57,6 +58,18 @@ class PromptSection(PromptOptions):
     mix_share: float = Field(0.2, gt=0, lt=1, description="share of them among the training samples")
 
 
+class InstructSection(InstructOptions):
+    """Instruction data of a run without theses, prices and backtest."""
+
+    source: str = Field(description="Parquet, JSON-lines or CSV file, a folder of them, or hub:owner/name")
+    format: Literal["messages"] = Field("messages", description="conversations; a run reads no other")
+    test_fraction: float = Field(0.05, gt=0, lt=1, description="share of the prompts in the test that evaluates")
+    validation_fraction: float = Field(0.05, gt=0, lt=1, description="share of the prompts in validation")
+    max_tokens: int | None = Field(
+        None, ge=8, description="a conversation whose first answer begins later is rejected; at most train.seq_length"
+    )
+
+
 class Config(Options):
     """Everything that decides a run."""
 
@@ -64,6 +77,7 @@ class Config(Options):
     theses: ThesesSection = Field(default_factory=ThesesSection)
     prices: PricesOptions = Field(default_factory=PricesOptions)
     split: SplitOptions | None = None
+    instruct: InstructSection | None = None
     prompt: PromptSection = Field(default_factory=PromptSection)
     model: ModelOptions | None = None
     train: TrainOptions = Field(default_factory=TrainOptions)
@@ -73,6 +87,24 @@ class Config(Options):
     audit: AuditOptions = Field(default_factory=AuditOptions)
     report: ReportOptions = Field(default_factory=ReportOptions)
     tracking: TrackingOptions = Field(default_factory=TrackingOptions)
+
+    @model_validator(mode="after")
+    def _one_kind_of_data(self) -> Self:
+        if self.instruct is None:
+            return self
+        if self.theses.source is not None:
+            raise ValueError(
+                "instruct and theses.source are two kinds of runs: keep one, or mix instruction samples into the theses"
+                " with prompt.mix_with"
+            )
+        if self.instruct.max_tokens is not None and self.instruct.max_tokens > self.train.seq_length:
+            raise ValueError(
+                f"instruct.max_tokens {self.instruct.max_tokens} exceeds train.seq_length {self.train.seq_length}:"
+                " an answer that begins behind it would not be learned"
+            )
+        if self.evaluate.backend == "openai":
+            raise ValueError("evaluate.backend openai gives no probabilities of answers: take another for instruct")
+        return self
 
     def part(self, section: str) -> Any:
         """One section as JSON-able data; None where it is absent."""

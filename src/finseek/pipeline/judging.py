@@ -73,6 +73,7 @@ def write_the_report(context: StageContext) -> dict[str, Any]:
         certificate=_json(paths.split / "certificate.json") if "split" in has else None,
         train_log=list(_lines(paths.train / "train_log.jsonl")) if "train" in has else (),
         evaluation=_json(paths.evaluate / "metrics.json") if "evaluate" in has else None,
+        instruction=_json(paths.samples / "summary.json") if config.instruct and "samples" in has else None,
         examples=_examples(context) if {"evaluate", "split"} <= has else (),
         predictions=_rows(paths.evaluate / "eval_results.csv") if "evaluate" in has else (),
         backtest=_json(paths.backtest / "metrics.json") if "backtest" in has else None,

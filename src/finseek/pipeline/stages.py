@@ -12,6 +12,7 @@ from finseek.core.errors import ConfigError
 from finseek.core.progress import Progress
 from finseek.pipeline.config import Config
 from finseek.pipeline.paths import RunPaths
+from finseek.samples.instruct_convert import HUB
 from finseek.train.job import Node
 
 
@@ -61,6 +62,7 @@ class Stage:
     Attributes:
         name: as in ``--from``, ``--until``, ``--skip``.
         work: ``module:function`` below this package, imported when the stage runs; returns counts.
+        on_instructions: the same where the config learns from instruction data alone; empty where nothing differs.
         sections: parts of the config that decide its outputs.
         needs: earlier stages whose outputs it reads.
         code: sub-packages whose source decides its outputs.
@@ -83,12 +85,14 @@ class Stage:
     tolerant: bool = False
     absent: Callable[[Config], str] = _always
     check: Callable[[Config], None] = _no_rule
+    on_instructions: str = ""
 
     def run(self, context: StageContext) -> dict[str, Any]:
         """Do the work and return its counts."""
         from importlib import import_module
 
-        module, function = self.work.split(":")
+        work = self.on_instructions if context.config.instruct else self.work
+        module, function = (work or self.work).split(":")
         counts: dict[str, Any] = getattr(import_module(f"finseek.pipeline.{module}"), function)(context)
         return counts
 
@@ -118,6 +122,8 @@ def _without_model(config: Config) -> str:
 
 def _sample_sources(config: Config) -> dict[str, Path]:
     named = {"prompt.mix_with": config.prompt.mix_with} if config.prompt.mix_with else {}
+    if config.instruct and not config.instruct.source.startswith(HUB):
+        named["instruct.source"] = Path(config.instruct.source)
     if config.prompt.tokenizer:
         named["prompt.tokenizer"] = Path(config.prompt.tokenizer) / "tokenizer.json"
     return named
@@ -135,7 +141,13 @@ def _planted_source(config: Config) -> dict[str, Path]:
     return {"report.planted": config.report.planted} if config.report.planted else {}
 
 
+def _instructions_alone(config: Config) -> str:
+    return "the config learns from instruction data alone (instruct.source)" if config.instruct else ""
+
+
 def _without_prices(config: Config) -> str:
+    if config.instruct:
+        return _instructions_alone(config)
     named = config.prices.source or config.prices.provider
     return "" if named else "the config names no prices (prices.source or prices.provider)"
 
@@ -189,6 +201,7 @@ STAGES: tuple[Stage, ...] = (
         outputs=("theses/all.jsonl", "theses/rejects.jsonl", "theses/summary.json"),
         sources=_thesis_source,
         copies=_thesis_copies,
+        absent=_instructions_alone,
         check=_needs_theses,
     ),
     Stage(
@@ -214,17 +227,19 @@ STAGES: tuple[Stage, ...] = (
             "split/dropped.jsonl",
             "split/certificate.json",
         ),
+        absent=_instructions_alone,
         check=_needs_split,
     ),
     Stage(
         name="samples",
         work="data:build_the_samples",
-        sections=("prompt",),
+        sections=("prompt", "instruct"),
         needs=("theses", "prices", "split"),
         code=DATA_CODE,
-        outputs=("samples/training.jsonl", "samples/validation.jsonl", "samples/test.jsonl", "samples/tokenizer"),
+        outputs=("samples",),
         sources=_sample_sources,
         copies=_sample_copies,
+        on_instructions="instruction:convert_the_instructions",
     ),
     Stage(
         name="train",
@@ -245,6 +260,7 @@ STAGES: tuple[Stage, ...] = (
         sources=_base_source,
         code=("core", "stats", "market", "samples", "model", "evaluate", "pipeline"),
         outputs=("evaluate/eval_results.csv", "evaluate/metrics.json"),
+        on_instructions="instruction:evaluate_the_instructions",
     ),
     Stage(
         name="backtest",
@@ -265,6 +281,7 @@ STAGES: tuple[Stage, ...] = (
         needs=("prices", "split", "evaluate"),
         code=("core", "theses", "market", "audit", "pipeline"),
         outputs=("audit/leaks.json", "audit/hindsight.jsonl", "audit/contamination.json"),
+        absent=_instructions_alone,
     ),
     Stage(
         name="report",
@@ -275,6 +292,7 @@ STAGES: tuple[Stage, ...] = (
             "prices",
             "split",
             "prompt",
+            "instruct",
             "model",
             "train",
             "evaluate",

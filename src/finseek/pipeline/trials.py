@@ -15,14 +15,14 @@ from numpy.typing import ArrayLike
 from finseek.audit.trials import Head, check_lock, deflate, head_of, record_trials, trials_on, verify_trials
 from finseek.backtest.performance import returns_of
 from finseek.backtest.sweep import SweepResult
-from finseek.core.artifacts import read_json, sha256_json
+from finseek.core.artifacts import read_json, sha256_file, sha256_json
 from finseek.core.errors import InputError
 from finseek.pipeline.config import Config
 from finseek.pipeline.manifest import read_manifest
 from finseek.pipeline.paths import RunPaths
 
 SESSIONS_A_YEAR = 252
-DECIDES = ("split", "prompt", "model", "train", "parallel", "evaluate", "backtest")
+DECIDES = ("split", "instruct", "prompt", "model", "train", "parallel", "evaluate", "backtest")
 """Sections that make one trial differ from another; where it is kept and how it is shown do not."""
 LOOKS: dict[str, Literal["evaluation", "backtest"]] = {"evaluate": "evaluation", "backtest": "backtest"}
 """Stages that look at the test split, and what the chain calls that."""
@@ -34,7 +34,9 @@ def chain_file(config: Config) -> Path:
 
 
 def test_data(paths: RunPaths) -> str:
-    """Identity of a test split: the hash of its uids."""
+    """Identity of a test split: the hash of its uids, of instruction data that of its file."""
+    if not (paths.split / "certificate.json").exists():
+        return sha256_file(paths.samples / "test.jsonl")
     certificate = read_json(paths.split / "certificate.json")
     return str(certificate["splits"]["test"]["uids_sha256"])
 

@@ -26,6 +26,7 @@ class ReportInputs:
         certificate: ``split/certificate.json``.
         train_log: lines of ``train/train_log.jsonl``.
         evaluation: ``evaluate/metrics.json``.
+        instruction: ``samples/summary.json`` of a run that learns from instruction data alone.
         examples: rows of ``evaluate/eval_results.csv`` with the teacher's words beside them: ``{ticker, as_of_date,
             gt_action, pred_action, status, completion, reasoning, support}``.
         predictions: all rows of ``evaluate/eval_results.csv``, for the calibration; may be empty.
@@ -47,6 +48,7 @@ class ReportInputs:
     certificate: Json | None = None
     train_log: Rows = ()
     evaluation: Json | None = None
+    instruction: Json | None = None
     examples: Rows = ()
     predictions: Rows = ()
     backtest: Json | None = None

@@ -78,7 +78,16 @@ def _data(inputs: ReportInputs, figures: Figures, page: Page) -> dict[str, Any]:
         },
         "trials": figures.trials,
         "deflated_sharpe": figures.deflated,
+        "instruction": _instruction(inputs),
     }
+
+
+def _instruction(inputs: ReportInputs) -> dict[str, Any] | None:
+    """Held-out answers of a run without a market; None for others."""
+    found = inputs.evaluation or {}
+    if found.get("kind") != "instruction":
+        return None
+    return {name: found[name] for name in ("answer_tokens", "loss", "perplexity", "baselines")}
 
 
 def _training(inputs: ReportInputs) -> dict[str, float | None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from finseek.report import instruction
 from finseek.report.blocks import Gate, Section
 from finseek.report.figures import Figures
 from finseek.report.gates import judge_gates
@@ -30,21 +31,24 @@ class Page:
 
 def build_page(inputs: ReportInputs, figures: Figures) -> Page:
     """The page of one run."""
-    gates = judge_gates(inputs, figures)
+    alone = bool(inputs.config.get("instruct"))
+    gates = instruction.gates(inputs) if alone else judge_gates(inputs, figures)
     name = str(inputs.run.get("name", "run"))
     certificate = inputs.certificate or {}
     test = (certificate.get("splits") or {}).get("test") or {}
     first, last = test.get("first_as_of_date"), test.get("last_as_of_date")
-    span = f"test {first} to {last}" if first else "no test split"
+    span = f"test {first} to {last}" if first else "instruction data" if alone else "no test split"
     version = (inputs.run.get("code") or {}).get("version")
     return Page(
         title=f"{name} – finseek report",
         kind="finseek report",
         name=name,
         meta=f"{span} · seed {in_words(inputs.run.get('seed'))} · finseek {in_words(version)}",
-        verdict=give_verdict(figures, gates),
+        verdict=instruction.verdict(inputs, gates) if alone else give_verdict(figures, gates),
         gates=gates,
-        sections=[
+        sections=instruction.sections(inputs)
+        if alone
+        else [
             run.section(inputs),
             data.section(inputs),
             training.section(inputs),

@@ -161,9 +161,10 @@ def _template(name: str, tokenizer: Path) -> ChatTemplate:
 
 
 def messages_of(sample: Sample) -> list[Message]:
-    """A sample as two turns."""
+    """A sample as two turns, behind those before it where it is the last of a conversation."""
     span = sample.metadata.get("action_span")
-    return [Message("user", sample.input), Message("assistant", sample.output, tuple(span) if span else None)]
+    earlier = [Message(turn["role"], turn["content"]) for turn in sample.metadata.get("earlier") or ()]
+    return [*earlier, Message("user", sample.input), Message("assistant", sample.output, tuple(span) if span else None)]
 
 
 def _label(sample: Sample) -> str:

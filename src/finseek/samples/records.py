@@ -22,6 +22,7 @@ class Sample(msgspec.Struct, frozen=True, gc=False):
         output: the assistant's answer.
         metadata: of a thesis uid, ticker, as_of_date (ISO), action, split, and ``action_span``: where in ``output``
             the action and its closing tag lie, as [start, end) in characters; None where the answer is custom.
+            Of a conversation ``earlier``: the turns before, each with role and content.
     """
 
     input: str

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,21 @@ from numpy.typing import NDArray
 
 from finseek.core.errors import InputError, MissingPart
 from finseek.evaluate.backends.local import Ids, LocalBackend, left_padded
+from finseek.model.imports import quiet_imports
+
+
+@contextmanager
+def _without_bars() -> Iterator[None]:
+    """Transformers draws a bar for the weights of any model, however small."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 class HuggingFaceBackend(LocalBackend):
@@ -27,12 +44,13 @@ class HuggingFaceBackend(LocalBackend):
             raise MissingPart("transformers", "train", "the huggingface back end") from None
         dtype = getattr(torch, self.options.dtype)
         try:
-            if (checkpoint / "adapter_config.json").exists():
-                from peft import AutoPeftModelForCausalLM
+            with quiet_imports(), _without_bars():
+                if (checkpoint / "adapter_config.json").exists():
+                    from peft import AutoPeftModelForCausalLM
 
-                model = AutoPeftModelForCausalLM.from_pretrained(checkpoint, dtype=dtype)
-            else:
-                model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=dtype, local_files_only=True)
+                    model = AutoPeftModelForCausalLM.from_pretrained(checkpoint, dtype=dtype)
+                else:
+                    model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=dtype, local_files_only=True)
         except (OSError, ValueError) as error:
             raise InputError(f"checkpoint {checkpoint} cannot be loaded by transformers ({error})") from None
         self.model = model.to(self.options.device).eval()
@@ -61,11 +79,15 @@ class HuggingFaceBackend(LocalBackend):
         return rows
 
     def score(self, prompts: list[Ids], continuations: list[Ids]) -> list[NDArray[np.float64]]:
-        """Scores of five full sequences a prompt, padded on the right, batch_size of them at a time."""
+        """Scores of five full sequences a prompt."""
+        rows = [(prompt, tail) for prompt in prompts for tail in continuations]
+        return list(self.log_p(rows).reshape(len(prompts), len(continuations)))
+
+    def log_p(self, pairs: Sequence[tuple[Ids, Ids]]) -> NDArray[np.float64]:
+        """Scores of full sequences, padded on the right, batch_size of them at a time."""
         import torch
 
-        rows = [(prompt, tail) for prompt in prompts for tail in continuations]
-        totals = []
+        rows, totals = list(pairs), []
         for start in range(0, len(rows), self.options.batch_size):
             batch = rows[start : start + self.options.batch_size]
             T = max(len(prompt) + len(tail) for prompt, tail in batch)
@@ -81,4 +103,4 @@ class HuggingFaceBackend(LocalBackend):
             log_p = logits[:, :-1].float().log_softmax(-1).cpu()
             each = log_p.gather(2, tokens[:, 1:, None]).squeeze(2).double()
             totals.append((each * asked[:, 1:]).sum(1).numpy())
-        return list(np.concatenate(totals).reshape(len(prompts), len(continuations)))
+        return np.concatenate(totals)

@@ -81,6 +81,10 @@ class LocalBackend(ABC):
     def score(self, prompts: list[Ids], continuations: list[Ids]) -> list[NDArray[np.float64]]:
         """Summed log-probability of each continuation after each prompt."""
 
+    @abstractmethod
+    def log_p(self, pairs: Sequence[tuple[Ids, Ids]]) -> NDArray[np.float64]:
+        """Summed log-probability of the second part of each pair after the first."""
+
     def plan(self, samples: Sequence[Sample]) -> list[list[int]]:
         """Batches of samples of like length, the longest first, so that memory is known after the first one."""
         lengths = [len(self.encoder.prompt_ids(sample)) for sample in samples]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,3 +54,10 @@ class NativeBackend(LocalBackend):
             self.model, prompts, [continuations] * len(prompts), batch_size=len(prompts)
         )
         return found
+
+    def log_p(self, pairs: Sequence[tuple[Ids, Ids]]) -> NDArray[np.float64]:
+        """Scores of one continuation a prompt."""
+        from finseek.model import score_continuations
+
+        prompts, tails = zip(*pairs, strict=True)
+        return np.concatenate(score_continuations(self.model, prompts, [[tail] for tail in tails], len(pairs)))

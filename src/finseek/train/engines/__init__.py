@@ -11,6 +11,7 @@ from finseek.train.job import Engine
 
 ENGINES = {
     "lightning": ("finseek.train.engines.lightning", "LightningEngine", "train"),
+    "trl": ("finseek.train.engines.trl", "TrlEngine", "trl"),
     "automodel": ("finseek.train.engines.automodel", "AutoModelEngine", "nemo"),
     "megatron": ("finseek.train.engines.megatron", "MegatronEngine", "train"),
 }

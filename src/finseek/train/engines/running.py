@@ -177,7 +177,7 @@ class Run:
         validation = self._validate() if at.step % self.validate_every == 0 or last else None
         at.seconds = time.monotonic() - self.clock
         if validation or at.step % options.log_every_n_steps == 0:
-            line = at.line(validation, (at.step - 1) // self.plan.steps_per_epoch, self.work_share, _memory())
+            line = at.line(validation, (at.step - 1) // self.plan.steps_per_epoch, self.work_share, memory_in_use())
             if self.log:
                 self.log.write(line)
             self.track(line, at.step)
@@ -276,7 +276,7 @@ class _Hooks(lightning.Callback):
         self.run.after_step(batch)
 
 
-def _memory() -> float:
+def memory_in_use() -> float:
     """Most memory in use so far, GiB: of the GPU, or of this process."""
     if torch.cuda.is_available():
         return float(torch.cuda.max_memory_allocated() / GIB)
