@@ -78,7 +78,7 @@ def test_instruct_qlora_runs_from_rows_to_report(small: list[str], tmp_path: Pat
     left_out = [name for name, outcome in by_name.items() if outcome.status == "left out"]
     assert left_out == ["theses", "prices", "split", "backtest", "audit"]
     assert all("instruction data alone" in by_name[name].reason for name in left_out)
-    assert [str(note.message) for note in notes][0].startswith("train.unsloth: Unsloth is not installed")
+    assert str(next(iter(notes)).message).startswith("train.unsloth: Unsloth is not installed")
     assert list(verify_manifest(folder)) == []
 
     counts = by_name["samples"].counts
