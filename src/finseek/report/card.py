@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from finseek.report import instruction
 from finseek.report.figures import Figures, read_figures
 from finseek.report.gates import judge_gates
 from finseek.report.inputs import ReportInputs
@@ -29,6 +30,13 @@ _LIMITS = """\
 - The backtest is a simulation with assumed fees and slippage. It is no advice, and no promise of returns.
 """
 
+_INSTRUCTION_LIMITS = """\
+- It was tested on rows of the source that it was trained on; other questions are untested.
+- Nothing here says what it knows of markets. It is no advice, and no promise of returns.
+"""
+_DOES = {False: "reads a market snapshot and answers with one of five actions", True: "answers instructions"}
+_PARTS = (("training", "train"), ("validation", "validation"))
+
 
 def model_card(inputs: ReportInputs) -> str:
     """Markdown with YAML metadata for the checkpoint of a run.
@@ -36,17 +44,17 @@ def model_card(inputs: ReportInputs) -> str:
     It states no licence: that of the weights depends on the theses and on the checkpoint that training started from,
     which only their owner knows.
     """
-    figures = read_figures(inputs)
-    gates = judge_gates(inputs, figures)
-    verdict = give_verdict(figures, gates)
+    figures, alone = read_figures(inputs), bool(inputs.config.get("instruct"))
+    gates = instruction.gates(inputs) if alone else judge_gates(inputs, figures)
+    verdict = instruction.verdict(inputs, gates) if alone else give_verdict(figures, gates)
     name = str(inputs.run.get("name", "run"))
     metadata = yaml.safe_dump(_metadata(name, inputs, figures), sort_keys=False, allow_unicode=True)
     origin = lookup(inputs.config, "model.path") or f"preset {lookup(inputs.config, 'model.preset')}, random weights"
     dates = inputs.certificate["splits"] if inputs.certificate else {}
+    made_of = inputs.instruction["samples"] if alone and inputs.instruction else {}
     told = [
         f"---\n{metadata}---\n\n# {_plain(name)}\n",
-        f"A language model that reads a market snapshot and answers with one of five actions, "
-        f"trained by finseek {_plain(lookup(inputs.run, 'code.version'))}.\n",
+        f"A language model that {_DOES[alone]}, trained by finseek {_plain(lookup(inputs.run, 'code.version'))}.\n",
         f"**{_plain(verdict.headline)}**\n",
         "\n".join(f"- {_plain(sentence)}" for sentence in verdict.sentences) + "\n",
         "## Training\n",
@@ -54,8 +62,11 @@ def model_card(inputs: ReportInputs) -> str:
             ("", ""),
             [
                 ("started from", in_words(origin)),
-                ("training theses", _span(dates.get("train"))),
-                ("validation theses", _span(dates.get("validation"))),
+                *(
+                    [(f"{split} conversations", integer(count)) for split, count in made_of.items()]
+                    if alone
+                    else [(f"{part} theses", _span(dates.get(key))) for part, key in _PARTS]
+                ),
                 ("steps", integer(inputs.train_log[-1].get("step")) if inputs.train_log else ABSENT),
                 ("tokens", integer(inputs.train_log[-1].get("tokens")) if inputs.train_log else ABSENT),
                 ("seed", in_words(inputs.run.get("seed"))),
@@ -64,10 +75,10 @@ def model_card(inputs: ReportInputs) -> str:
         ),
         "## Evaluation\n",
         f"On {_span(dates.get('test'))}, all after the last day of training.\n" if dates else "",
-        _table(("measure", "value", figures.interval), _measures(figures)),
+        _table(("measure", "value", figures.interval), instruction.measures(inputs) if alone else _measures(figures)),
         "## Gates\n",
         _table(("gate", "result", "reason"), [(gate.title, _RESULTS[gate.light], gate.reason) for gate in gates]),
-        f"## Limits\n\n{_LIMITS}",
+        f"## Limits\n\n{_INSTRUCTION_LIMITS if alone else _LIMITS}",
     ]
     return "\n".join(told)
 

@@ -50,6 +50,16 @@ def verdict(inputs: ReportInputs, judged: Sequence[Gate]) -> Verdict:
     return Verdict(headline, told, "caution" if light == "pass" and red else light)
 
 
+def measures(inputs: ReportInputs) -> list[tuple[str, str, str]]:
+    """Value and bounds of what the model card quotes."""
+    found = inputs.evaluation or {}
+    loss = Estimate.read(found.get("loss"))
+    rows = [("nats a token of held-out answers", number3(loss.value), interval(loss.low, loss.high, number3))]
+    for name, each in _improvements(found).items():
+        rows.append((f"less than {BASELINES[name]}", number3(each.value), interval(each.low, each.high, number3)))
+    return rows
+
+
 def sections(inputs: ReportInputs) -> list[Section]:
     """The parts of the page."""
     return [run.section(inputs), _data(inputs), training.section(inputs), _answers(inputs), lineage.section(inputs)]

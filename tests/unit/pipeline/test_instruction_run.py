@@ -114,6 +114,10 @@ def test_instruct_qlora_runs_from_rows_to_report(small: list[str], tmp_path: Pat
     page = (folder / "report.html").read_text()
     assert "Held-out answers" in page
     assert "it says nothing of trading" in page
+    card = (folder / "train" / "README.md").read_text()
+    assert "answers instructions" in card
+    assert "nats a token of held-out answers" in card
+    assert "theses" not in card
 
     again = run(loaded)
     assert {outcome.status for outcome in again.outcomes} == {"left out", "unchanged"}
@@ -158,13 +162,13 @@ def test_long_prompts_are_rejected_and_counted(small: list[str], tmp_path: Path)
     [
         ("theses.source=theses", "two kinds of runs"),
         ("instruct.max_tokens=4096", r"instruct.max_tokens 4096 exceeds train.seq_length 256"),
-        ("evaluate.backend=openai", "gives no probabilities"),
+        ("evaluate.backend=openai evaluate.mode=generate", "gives no probabilities"),
         ("instruct.format=samples", "instruct.format"),
     ],
 )
 def test_what_cannot_be_one_run(small: list[str], assignment: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        load_config(CONFIGS / "instruct-qlora.yaml", [*small, assignment])
+        load_config(CONFIGS / "instruct-qlora.yaml", [*small, *assignment.split()])
 
 
 def test_too_few_rows_are_one_line(small: list[str], tmp_path: Path) -> None:
