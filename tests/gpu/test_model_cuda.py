@@ -6,6 +6,8 @@ import pytest
 import torch
 
 from finseek.model import DeepSeekConfig, DeepSeekV3
+from finseek.model.cache import Cache, advance
+from finseek.model.graph import FixedStep, can_record
 from finseek.model.grouped import grouped_linear, loop_linear
 
 pytestmark = pytest.mark.gpu
@@ -49,3 +51,40 @@ def test_grouped_bf16_equals_the_loop() -> None:
     torch.testing.assert_close(
         grouped_linear(rows, weight, counts), loop_linear(rows, weight, counts), rtol=2e-2, atol=0.1
     )
+
+
+def test_a_recorded_decoding_equals_eager_steps_and_asks_the_host_nothing() -> None:
+    model = DeepSeekV3(CONFIG, seed=1).eval().cuda().bfloat16()
+    assert can_record(model)
+    padding = torch.zeros(4, 20, dtype=torch.bool, device="cuda")
+    padding[1, :6] = True
+    ids = torch.randint(3, 256, (4, 20), generator=torch.Generator().manual_seed(0)).cuda()
+    with torch.inference_mode():
+        eager, recorded = (Cache.empty(model, 4, 40, padding) for _ in range(2))
+        for cache in (eager, recorded):
+            advance(model, cache, ids)
+        plain, graph = FixedStep(model, eager), FixedStep(model, recorded).record()
+        tokens = ids[:, -1:]
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            for _ in range(8):
+                expected, ours = plain(tokens), graph(tokens)
+                tokens = expected.argmax(dim=-1, keepdim=True)
+                differences = (expected - ours).abs().max()
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+        assert float(differences) <= 1e-2 * float(expected.abs().max())
+
+
+def test_a_training_step_in_bf16_asks_the_host_nothing() -> None:
+    model = DeepSeekV3(CONFIG, seed=1).train().cuda().bfloat16()
+    ids = torch.randint(3, 256, (2, 64), generator=torch.Generator().manual_seed(0)).cuda()
+    model(ids, labels=ids, return_logits=False).loss.backward()  # kernels choose themselves
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        loss = model(ids, labels=ids, return_logits=False).loss
+        loss.backward()
+        model.update_router_bias(0.001)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert loss.isfinite()

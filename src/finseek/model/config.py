@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from importlib.resources import files
@@ -37,6 +38,16 @@ DERIVED = {
 }
 MODEL_TYPES = {"sigmoid": ("deepseek_v3", "DeepseekV3ForCausalLM"), "softmax": ("deepseek_v2", "DeepseekV2ForCausalLM")}
 TOPK_METHODS = {"sigmoid": ("noaux_tc",), "softmax": ("greedy", "group_limited_greedy")}
+# The least that a whole number, and what bounds another number, may be.
+LEAST = {
+    "vocab_size": 1, "hidden_size": 1, "intermediate_size": 1, "moe_intermediate_size": 1, "num_hidden_layers": 1,
+    "num_attention_heads": 1, "n_shared_experts": 0, "n_routed_experts": 0, "kv_lora_rank": 1, "qk_rope_head_dim": 2,
+    "v_head_dim": 1, "qk_nope_head_dim": 1, "first_k_dense_replace": 0, "num_nextn_predict_layers": 0,
+    "max_position_embeddings": 1,
+}  # fmt: skip
+POSITIVE = ("rms_norm_eps", "rope_theta", "routed_scaling_factor")
+NOT_NEGATIVE = ("aux_loss_alpha", "mtp_loss_weight", "initializer_range")
+SWITCHES = ("norm_topk_prob", "attention_bias", "tie_word_embeddings")
 
 
 @dataclass(frozen=True)
@@ -100,10 +111,12 @@ class DeepSeekConfig:
     extra: Mapping[str, Any] = field(default_factory=dict, compare=False)  # other keys of config.json, kept as they are
 
     def __post_init__(self) -> None:
-        if isinstance(self.rope_scaling, Mapping):
+        if self.rope_scaling is not None and not isinstance(self.rope_scaling, YarnScaling):
+            _rule(
+                isinstance(self.rope_scaling, Mapping), "rope_scaling", self.rope_scaling, "must be a mapping or null"
+            )
             object.__setattr__(self, "rope_scaling", _yarn(self.rope_scaling))
-        for name in ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "kv_lora_rank"):
-            _rule(getattr(self, name) > 0, name, getattr(self, name), "must be positive")
+        _check_numbers(self)
         _rule(self.qk_rope_head_dim % 2 == 0, "qk_rope_head_dim", self.qk_rope_head_dim, "must be even (rotary pairs)")
         _rule(self.scoring_func in TOPK_METHODS, "scoring_func", self.scoring_func, f"must be one of {[*TOPK_METHODS]}")
         methods = TOPK_METHODS[self.scoring_func]
@@ -172,7 +185,13 @@ class DeepSeekConfig:
         path = path / "config.json" if path.is_dir() else path
         if not path.is_file():
             raise ConfigError(f"{path}: no such file; a checkpoint folder holds a config.json")
-        return cls.from_dict(json.loads(path.read_text(encoding="utf-8")))
+        try:
+            raw = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as broken:
+            raise ConfigError(f"{path}: is not JSON ({broken})") from broken
+        if not isinstance(raw, dict):
+            raise ConfigError(f"{path}: holds a {type(raw).__name__}; a model's config is a mapping of names to values")
+        return cls.from_dict(raw)
 
     @classmethod
     def preset(cls, name: str, **overrides: Any) -> DeepSeekConfig:
@@ -180,9 +199,13 @@ class DeepSeekConfig:
         names = sorted(entry.name.removesuffix(".json") for entry in PRESETS.iterdir() if entry.name.endswith(".json"))
         _rule(name in names, "preset", name, f"must be one of {', '.join(names)}")
         config = cls.from_dict(json.loads((PRESETS / f"{name}.json").read_text(encoding="utf-8")))
-        unknown = sorted(overrides.keys() - {f.name for f in fields(cls)})
+        return config.with_values(**overrides)
+
+    def with_values(self, **overrides: Any) -> DeepSeekConfig:
+        """The same with some values replaced."""
+        unknown = sorted(overrides.keys() - {f.name for f in fields(self)})
         _rule(not unknown, "model overrides", unknown, "are no fields of the config")
-        return replace(config, **overrides)
+        return replace(self, **overrides)
 
     def to_json_dict(self) -> dict[str, Any]:
         """The `config.json` that transformers and DeepSeek's own code read."""
@@ -202,6 +225,22 @@ class DeepSeekConfig:
         return dict(sorted(written.items()))
 
 
+def _check_numbers(config: DeepSeekConfig) -> None:
+    for name, least in LEAST.items():
+        value = getattr(config, name)
+        _rule(type(value) is int and value >= least, name, value, f"must be a whole number of at least {least}")
+    rank = config.q_lora_rank
+    _rule(rank is None or (type(rank) is int and rank > 0), "q_lora_rank", rank, "must be positive, or null for none")
+    for name in (*POSITIVE, *NOT_NEGATIVE):
+        value = getattr(config, name)
+        is_number = type(value) in (int, float) and math.isfinite(value)
+        positive = name in POSITIVE
+        bound = "must be a number above 0" if positive else "must be a number of at least 0"
+        _rule(is_number and (value > 0 if positive else value >= 0), name, value, bound)
+    for name in SWITCHES:
+        _rule(isinstance(getattr(config, name), bool), name, getattr(config, name), "must be true or false")
+
+
 def _yarn(raw: Mapping[str, Any]) -> YarnScaling | None:
     kind = raw.get("type", raw.get("rope_type", "default"))
     if kind == "default":
@@ -210,6 +249,9 @@ def _yarn(raw: Mapping[str, Any]) -> YarnScaling | None:
     known = {f.name for f in fields(YarnScaling)} - {"type"}
     unknown = sorted(raw.keys() - known - {"type", "rope_type"})
     _rule(not unknown, "rope_scaling", unknown, f"has keys that are not implemented; known are {sorted(known)}")
+    for key in ("factor", "original_max_position_embeddings"):
+        value = raw.get(key)
+        _rule(type(value) in (int, float) and value > 0, f"rope_scaling.{key}", value, "must be a number above 0")
     # Absent mscales mean the plain YaRN temperature on the rotation and none on the softmax.
     return YarnScaling(**{"mscale": 0.0, "mscale_all_dim": 0.0, **{k: raw[k] for k in known & raw.keys()}})
 

@@ -10,6 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from finseek.core.errors import InputError
+
 
 class Context(NamedTuple):
     """What attention and router know of the tokens of a batch.
@@ -35,6 +37,23 @@ class Context(NamedTuple):
             None if self.mask is None else self.mask[..., :t, :t],
             None if self.counted is None else self.counted[:, :t],
         )
+
+
+def check_tokens(name: str, tokens: Tensor, vocab_size: int, also: int | None = None) -> None:
+    """Refuse what is not (B, T) of token ids, or of `also`; values are looked at on a CPU alone, a GPU would wait.
+
+    Raises:
+        InputError: the shape, the dtype or a value.
+    """
+    if tokens.dim() != 2 or tokens.is_floating_point() or tokens.is_complex():
+        raise InputError(f"{name}: {tokens.dtype} of shape {tuple(tokens.shape)} must be whole numbers (rows, tokens)")
+    if tokens.device.type != "cpu":
+        return
+    wrong = (tokens < 0) | (tokens >= vocab_size)
+    wrong = wrong if also is None else wrong & (tokens != also)
+    if bool(wrong.any()):
+        rule = f"0..{vocab_size - 1}, the vocabulary" + ("" if also is None else f", or {also} for no loss")
+        raise InputError(f"{name}: {int(tokens[wrong][0])} must be in {rule}")
 
 
 def context_of(

@@ -5,7 +5,7 @@ B batch   T tokens   D hidden   V vocabulary   L layers
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,10 @@ from finseek.core.errors import InputError
 from finseek.model.block import DeepSeekBlock
 from finseek.model.cache import Latents
 from finseek.model.config import DeepSeekConfig
-from finseek.model.context import Context, context_of
+from finseek.model.context import Context, check_tokens, context_of
 from finseek.model.experts import RoutedExperts
 from finseek.model.generate import generate
-from finseek.model.loss import Targets, next_token_loss
+from finseek.model.loss import IGNORED, Targets, next_token_loss
 from finseek.model.mtp import MTPBlock, mtp_loss
 from finseek.model.norm import RMSNorm
 from finseek.model.rope import phasors
@@ -128,14 +128,17 @@ class DeepSeekV3(nn.Module):
             return_logits: False spares the (B, T, V) logits in training.
 
         Raises:
-            InputError: shapes that differ.
+            InputError: shapes that differ, or values outside the vocabulary (looked at on a CPU alone).
         """
+        check_tokens("input_ids", input_ids, self.config.vocab_size)
         for name, given in (("attention_mask", attention_mask), ("labels", labels), ("position_ids", position_ids),
                             ("segment_ids", segment_ids), ("loss_weights", loss_weights)):  # fmt: skip
             if given is not None and given.shape != input_ids.shape:
                 raise InputError(
                     f"{name}: shape {tuple(given.shape)} must equal that of input_ids {tuple(input_ids.shape)}"
                 )
+        if labels is not None:
+            check_tokens("labels", labels, self.config.vocab_size, also=IGNORED)
         context = context_of(input_ids, attention_mask, segment_ids, position_ids)
         h, balances = self.model(input_ids, context)
         output = Output(self.lm_head(h) if return_logits or labels is None else None)
@@ -183,7 +186,7 @@ class DeepSeekV3(nn.Module):
         Raises:
             ConfigError, InputError: the config, or weights that are missing, superfluous, misshapen or still FP8.
         """
-        config = replace(DeepSeekConfig.from_json(folder), **overrides)
+        config = DeepSeekConfig.from_json(folder).with_values(**overrides)
         with torch.device("meta"):
             model = cls(config)
         load_weights(model, Path(folder), dtype)

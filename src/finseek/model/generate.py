@@ -15,6 +15,7 @@ from torch import Tensor
 
 from finseek.core.errors import InputError
 from finseek.model.cache import Cache, advance
+from finseek.model.context import check_tokens
 from finseek.model.graph import FixedStep, can_record
 
 if TYPE_CHECKING:
@@ -58,11 +59,14 @@ def generate(
         InputError: a value out of range, or padding on the right.
     """
     _check_sampling(temperature, top_k, top_p)
+    check_tokens("input_ids", input_ids, model.config.vocab_size)
     padding = _left_padding(input_ids, attention_mask)
     stops, filler = _stops(model, stop_token_ids)
     B, T = input_ids.shape
-    if max_new_tokens < 1:
+    if max_new_tokens < 1 or B == 0:
         return input_ids
+    if T == 0:
+        raise InputError("input_ids: the prompts are empty; generation needs at least one token of each")
     if speculate and (temperature or not model.config.num_nextn_predict_layers):
         raise InputError("speculate: needs temperature 0 and a model with an MTP module (num_nextn_predict_layers ≥ 1)")
     stop_ids = torch.tensor(sorted(stops), device=input_ids.device)
@@ -165,6 +169,8 @@ def score_continuations(
         raise InputError(f"{len(prompts)} prompts and {len(continuations)} lists of continuations must be as many")
     if not all(len(prompt) for prompt in prompts) or not all(len(c) for group in continuations for c in group):
         raise InputError("a prompt or a continuation is empty; each needs at least one token")
+    if batch_size < 1:
+        raise InputError(f"batch_size: {batch_size} must be at least 1")
     scores: list[np.ndarray] = [np.empty(0)] * len(prompts)
     by_length = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     with counting_off(model):
@@ -226,11 +232,13 @@ def _pad(rows: list[Sequence[int]], left: bool) -> tuple[Tensor, Tensor]:
 
 
 def _left_padding(input_ids: Tensor, attention_mask: Tensor | None) -> Tensor | None:
-    if attention_mask is None or bool(attention_mask.all()):
+    if attention_mask is None:
         return None
     seen = attention_mask.bool()
-    if attention_mask.shape != input_ids.shape or not bool((seen == seen.cummax(dim=1).values).all()):
+    if seen.shape != input_ids.shape or not bool((seen == seen.cummax(dim=1).values).all()):
         raise InputError("attention_mask: generation needs prompts padded on the left (zeros, then ones, in each row)")
+    if bool(seen.all()):
+        return None
     return ~seen
 
 

@@ -53,14 +53,14 @@ class Dispatch(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, order: Tensor, inverse: Tensor) -> Tensor:
         """As the class says."""
         ctx.save_for_backward(inverse)
-        ctx.K = len(order) // max(len(x), 1) or 1
+        ctx.N, ctx.K = len(x), len(order) // max(len(x), 1) or 1
         return x.index_select(0, order // ctx.K)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         """Its gradient."""
         (inverse,) = ctx.saved_tensors
-        return grad.index_select(0, inverse).unflatten(0, (-1, ctx.K)).sum(dim=1), None, None
+        return grad.index_select(0, inverse).view(ctx.N, ctx.K, grad.shape[1]).sum(dim=1), None, None
 
 
 class Combine(torch.autograd.Function):
@@ -71,7 +71,7 @@ class Combine(torch.autograd.Function):
         """As the class says."""
         ctx.save_for_backward(rows, weights, order, inverse)
         N, K = weights.shape
-        return torch.bmm(weights[:, None], rows.index_select(0, inverse).view(N, K, -1)).squeeze(1)
+        return torch.bmm(weights[:, None], rows.index_select(0, inverse).view(N, K, rows.shape[1])).squeeze(1)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:

@@ -103,12 +103,12 @@ def balance_loss(routing: Routing, batch: int, counted: Tensor | None = None) ->
     f_i = E/(K·T) · tokens that chose i, P_i = mean of s_i / Σ_j s_j, over the T counted tokens of each of `batch` rows.
     """
     N, E = routing.scores.shape
-    K = routing.experts.shape[1]
+    K, t = routing.experts.shape[1], N // max(batch, 1)
     counted = routing.scores.new_ones(N) if counted is None else counted.to(routing.scores.dtype)
-    per_row = counted.view(batch, -1, 1)
+    per_row = counted.view(batch, t, 1)
     T = per_row.sum(dim=1).clamp_min(1)
     chosen = torch.zeros_like(routing.scores).scatter(1, routing.experts, 1.0)
-    f = (chosen.view(batch, -1, E) * per_row).sum(dim=1) * E / (K * T)
+    f = (chosen.view(batch, t, E) * per_row).sum(dim=1) * E / (K * T)
     share = routing.scores / routing.scores.sum(dim=-1, keepdim=True)
-    P = (share.view(batch, -1, E) * per_row).sum(dim=1) / T
+    P = (share.view(batch, t, E) * per_row).sum(dim=1) / T
     return (f * P).sum(dim=-1)

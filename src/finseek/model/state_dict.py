@@ -63,17 +63,25 @@ class Shards:
     """Tensors of a checkpoint folder, by name, read one at a time."""
 
     def __init__(self, folder: Path) -> None:
-        from safetensors import safe_open
+        from safetensors import SafetensorError, safe_open
 
         index = folder / INDEX
         if index.is_file():
-            names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+            try:
+                names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+            except (ValueError, KeyError, TypeError, AttributeError) as broken:
+                raise InputError(f"{index}: is no index of shards (a JSON mapping with weight_map)") from broken
         else:
             names = [SINGLE]
         missing = [name for name in names if not (folder / name).is_file()]
         if missing:
             raise InputError(f"{folder}: {missing[0]} is missing ({len(missing)} of {len(names)} weight files)")
-        opened = [safe_open(folder / name, framework="pt") for name in names]
+        opened = []
+        for name in names:
+            try:
+                opened.append(safe_open(folder / name, framework="pt"))
+            except SafetensorError as broken:
+                raise InputError(f"{folder / name}: is no whole safetensors file ({broken}); copy it again") from broken
         self.file_of = {key: file for file in opened for key in file.keys()}
 
     def __getitem__(self, name: str) -> Tensor:
@@ -102,7 +110,8 @@ def load_weights(model: DeepSeekV3, folder: Path, dtype: torch.dtype | None) -> 
         raise InputError(f"{folder}: {len(missing)} weights of this config are missing, first {missing[0]}")
     surplus = sorted(shards.file_of.keys() - wanted - copies.keys() - {"lm_head.weight"})
     if config.num_nextn_predict_layers == 0:  # asked to go without: the layers behind the trunk's are MTP modules
-        surplus = [name for name in surplus if not _is_behind(name, L)]
+        behind = {_layer(name) for name in shards.file_of if name.endswith(".eh_proj.weight") and _layer(name) >= L}
+        surplus = [name for name in surplus if _layer(name) not in behind]
     if surplus:
         raise InputError(f"{folder}: {len(surplus)} weights have no place in this config, first {surplus[0]}")
 
@@ -178,6 +187,7 @@ def save_weights(model: DeepSeekV3, folder: Path, max_shard_bytes: int) -> None:
     write_json(folder / "config.json", dict(sorted({**model.config.to_json_dict(), "torch_dtype": dtype}.items())))
 
 
-def _is_behind(name: str, layers: int) -> bool:
-    prefix, _, rest = name.partition("model.layers.")
-    return not prefix and bool(rest) and int(rest.split(".")[0]) >= layers
+def _layer(name: str) -> int:
+    """Number of the layer that a weight belongs to, -1 for one of none."""
+    prefix, found, rest = name.partition("model.layers.")
+    return int(rest.split(".")[0]) if found and not prefix else -1

@@ -111,7 +111,14 @@ def test_v2_is_written_as_v2() -> None:
         ({"scoring_func": "relu"}, "scoring_func: 'relu' must be one of"),
         ({"topk_method": "greedy"}, "topk_method: 'greedy' must be one of ('noaux_tc',)"),
         ({"hidden": 3}, "model overrides: ['hidden'] are no fields"),
-        ({"vocab_size": 0}, "vocab_size: 0 must be positive"),
+        ({"vocab_size": 0}, "vocab_size: 0 must be a whole number of at least 1"),
+        ({"num_attention_heads": 2.5}, "num_attention_heads: 2.5 must be a whole number"),
+        ({"num_nextn_predict_layers": -1}, "num_nextn_predict_layers: -1 must be a whole number of at least 0"),
+        ({"q_lora_rank": 0}, "q_lora_rank: 0 must be positive, or null"),
+        ({"rms_norm_eps": -1.0}, "rms_norm_eps: -1.0 must be a number above 0"),
+        ({"routed_scaling_factor": float("nan")}, "routed_scaling_factor: nan must be a number above 0"),
+        ({"aux_loss_alpha": -1.0}, "aux_loss_alpha: -1.0 must be a number of at least 0"),
+        ({"tie_word_embeddings": "yes"}, "tie_word_embeddings: 'yes' must be true or false"),
     ],
 )
 def test_impossible_values_are_refused(overrides: dict[str, object], says: str) -> None:
@@ -129,6 +136,10 @@ def test_impossible_values_are_refused(overrides: dict[str, object], says: str) 
         ("rope_interleave", False),
         ("num_key_value_heads", 2),
         ("rope_scaling", {"type": "linear", "factor": 2.0}),
+        ("rope_scaling", "yarn"),
+        ("rope_scaling", {"type": "yarn", "factor": 2.0}),
+        ("rope_scaling", {"type": "yarn", "factor": 0, "original_max_position_embeddings": 8}),
+        ("hidden_size", "128"),
         ("rope_scaling", {"type": "yarn", "factor": 2.0, "original_max_position_embeddings": 8, "finetuned": True}),
     ],
 )
@@ -136,6 +147,13 @@ def test_values_that_would_change_the_numbers_are_refused(key: str, value: objec
     raw = DeepSeekConfig.preset("tiny").to_json_dict() | {key: value}
     with pytest.raises(ConfigError, match=key.split("_")[0]):
         DeepSeekConfig.from_dict(raw)
+
+
+@pytest.mark.parametrize(("text", "says"), [("{bad", "is not JSON"), ("[1]", "holds a list")])
+def test_a_file_that_is_no_config_is_refused(tmp_path: Path, text: str, says: str) -> None:
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(ConfigError, match=says):
+        DeepSeekConfig.from_json(tmp_path)
 
 
 def test_a_missing_file_and_an_unknown_preset_are_named(tmp_path: Path) -> None:

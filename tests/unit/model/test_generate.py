@@ -110,6 +110,31 @@ def test_right_padding_and_shapes_are_refused(make_model: Make, ids: torch.Tenso
         make_model()(ids, labels=ids[:, 1:])
 
 
+def test_odd_prompts(make_model: Make, ids: torch.Tensor) -> None:
+    model = make_model()
+    assert model.generate(ids[:0], max_new_tokens=3).shape == (0, 23)
+    with pytest.raises(InputError, match="prompts are empty"):
+        model.generate(ids[:, :0])
+    with pytest.raises(InputError, match=r"must be in 0\.\.60"):
+        model.generate(ids + 61)
+    with pytest.raises(InputError, match="padded on the left"):
+        model.generate(ids, torch.ones(3, 22))
+    with pytest.raises(InputError, match="batch_size: 0"):
+        score_continuations(model, [[3]], [[[4]]], batch_size=0)
+
+
+@pytest.mark.parametrize("look", [1, 4, 100])
+def test_looking_seldom_whether_all_rows_have_ended_changes_nothing(
+    make_model: Make, ids: torch.Tensor, look: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = make_model()
+    stops = model.generate(ids, max_new_tokens=5)[:, -3].tolist()  # each row has ended after three tokens at the latest
+    expected = model.generate(ids, max_new_tokens=20, stop_token_ids=stops)
+    assert expected.shape[1] <= 23 + 3
+    monkeypatch.setitem(generate_module.LOOK, "cpu", look)
+    assert torch.equal(model.generate(ids, max_new_tokens=20, stop_token_ids=stops), expected)
+
+
 def test_scores_equal_full_forwards(make_model: Make) -> None:
     model = make_model()
     rng = np.random.default_rng(0)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
+from finseek.core.errors import InputError
 from finseek.model import DeepSeekV3
 from finseek.model import loss as loss_module
 
@@ -67,3 +68,26 @@ def test_without_logits_the_loss_and_gradients_are_the_same(
         )
     for a, b in zip(*gradients, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(("B", "T"), [(0, 5), (2, 0), (2, 1), (2, 2)])
+def test_batches_with_nothing_to_predict_train_to_nothing(make_model: Make, B: int, T: int) -> None:
+    model = make_model(num_nextn_predict_layers=2).train()
+    ids = torch.zeros(B, T, dtype=torch.int64)
+    for return_logits in (True, False):
+        out = model(ids, labels=ids, return_logits=return_logits)
+        out.loss.backward()
+        assert out.loss.isfinite()
+        assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
+
+
+def test_what_is_no_token_is_refused(make_model: Make, ids: torch.Tensor) -> None:
+    model = make_model()
+    for given, labels, says in (
+        (ids + 61, None, "input_ids: .* must be in 0..60"),
+        (ids.float(), None, "input_ids: torch.float32"),
+        (ids[0], None, "must be whole numbers"),
+        (ids, ids * 0 - 1, "labels: -1 must be in 0..60, the vocabulary, or -100"),
+    ):
+        with pytest.raises(InputError, match=says):
+            model(given, labels=labels)

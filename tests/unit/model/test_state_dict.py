@@ -118,6 +118,27 @@ def test_a_missing_shard_is_named(make_model: Make, tmp_path: Path) -> None:
         DeepSeekV3.from_pretrained(tmp_path)
 
 
+def test_a_layer_of_the_trunk_is_never_left_out(make_model: Make, tmp_path: Path) -> None:
+    make_model(num_nextn_predict_layers=1).save_pretrained(tmp_path)
+    with pytest.raises(InputError, match=r"no place in this config, first model\.layers\.2\.input_layernorm"):
+        DeepSeekV3.from_pretrained(tmp_path, num_hidden_layers=2, num_nextn_predict_layers=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("model.safetensors", b"xx", "is no whole safetensors file"),
+        ("model.safetensors.index.json", b"{}", "is no index of shards"),
+        ("model.safetensors.index.json", b"nope", "is no index of shards"),
+    ],
+)
+def test_broken_files_are_named(make_model: Make, tmp_path: Path, name: str, content: bytes, says: str) -> None:
+    make_model().save_pretrained(tmp_path)
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=says):
+        DeepSeekV3.from_pretrained(tmp_path)
+
+
 def test_weights_come_from_the_seed(make_model: Make) -> None:
     first, same, other = (DeepSeekV3(make_model().config, seed=seed).state_dict() for seed in (1, 1, 2))
     assert all(torch.equal(first[name], same[name]) for name in first)

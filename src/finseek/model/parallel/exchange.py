@@ -6,6 +6,7 @@ M rows here   P processes   E experts, E/P on each   D hidden
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -76,7 +77,7 @@ class ExpertExchange:
     Attributes:
         remote_rows: rows sent to other processes in forward passes, one way.
         bytes: of forward traffic to other processes, there and back, with the sizes that go ahead.
-        seconds: that forward passes spent in exchanges, without what overlapped (on a GPU: enqueueing them).
+        seconds: that forward passes waited for exchanges; what overlapped with computing is not in it.
     """
 
     trip: type[Trip] = Trip
@@ -86,11 +87,20 @@ class ExpertExchange:
         self.P, self.rank = dist.get_world_size(group), dist.get_rank(group)
         self.remote_rows = 0
         self.bytes = 0
-        self.seconds = 0.0
+        self.waited = 0.0
+        self.events: deque[tuple[torch.cuda.Event, torch.cuda.Event]] = deque()
+
+    @property
+    def seconds(self) -> float:
+        """As above; waits for what a GPU has still to do."""
+        if self.events:
+            self.events[-1][1].synchronize()
+        self._add_finished()
+        return self.waited
 
     def __call__(self, rows: Tensor, counts: Tensor) -> Callable[[Compute], Tensor]:
         """Send rows (M, D) sorted by expert, `counts` (E,) of each; the rest of the way, which gives their outputs."""
-        with self.timed():
+        with self.timed(rows):
             counts = counts.view(self.P, -1)  # by owner: expert e belongs to process e // (E/P)
             arriving = torch.empty_like(counts)
             dist.all_to_all_single(arriving, counts, group=self.group)
@@ -100,7 +110,7 @@ class ExpertExchange:
         self._account(rows, counts, send, receive)
 
         def finish(compute: Compute) -> Tensor:
-            with self.timed():
+            with self.timed(rows):
                 arrived = there.arrive(coming)
             # They come ordered by sender, then expert; the grouped product wants the experts together.
             expert = torch.arange(counts.shape[1], device=rows.device).repeat(self.P)
@@ -108,17 +118,30 @@ class ExpertExchange:
             inverse = torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=order.device))
             y = compute(Dispatch.apply(arrived, order, inverse), arriving.sum(dim=0))
             back = self.trip(receive, send, self.group)
-            with self.timed():
+            with self.timed(rows):
                 return back.arrive(back.depart(Dispatch.apply(y, inverse, order)))
 
         return finish
 
     @contextmanager
-    def timed(self) -> Iterator[None]:
-        """Add what passes to `seconds`."""
-        start = time.perf_counter()
-        yield
-        self.seconds += time.perf_counter() - start
+    def timed(self, rows: Tensor) -> Iterator[None]:
+        """Add what passes, on the GPU's own clock where `rows` are on one, to `seconds`."""
+        if rows.is_cuda:
+            start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            start.record()
+            yield
+            end.record()
+            self.events.append((start, end))
+            self._add_finished()
+        else:
+            began = time.perf_counter()
+            yield
+            self.waited += time.perf_counter() - began
+
+    def _add_finished(self) -> None:
+        while self.events and self.events[0][1].query():
+            start, end = self.events.popleft()
+            self.waited += start.elapsed_time(end) / 1000
 
     def _account(self, rows: Tensor, counts: Tensor, send: list[int], receive: list[int]) -> None:
         there, back = (sum(sizes) - sizes[self.rank] for sizes in (send, receive))
