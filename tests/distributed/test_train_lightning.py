@@ -38,6 +38,11 @@ CASES = {
 }
 
 
+# Relative. Whether the MTP layer routes the last token of a row depends on the row's padding, hence on who shares a pass.
+TOLERANCES = dict.fromkeys(("loss", "action_loss", "grad_norm", "validation_loss", "mtp_loss"), 1e-4)
+TOLERANCES |= {"balance_loss": 1e-3, "router_load_max": 1e-2}
+
+
 def lines(job: TrainJob) -> list[dict]:
     read = [json.loads(line) for line in (job.output / "train_log.jsonl").read_text().splitlines()]
     return [{key: value for key, value in line.items() if key not in TIME_FIELDS} for line in read]
@@ -87,9 +92,9 @@ def test_a_layout_learns_what_one_process_learns(pairs, case):
     one, many = pairs[case]
     expected, found = lines(one), lines(many)
     assert len(found) == 20
-    for key in ("loss", "action_loss", "grad_norm", "validation_loss", "mtp_loss", "balance_loss", "router_load_max"):
+    for key, tolerance in TOLERANCES.items():
         mine, whole = ([np.nan if line[key] is None else line[key] for line in each] for each in (found, expected))
-        assert mine == pytest.approx(whole, rel=1e-4, abs=1e-6, nan_ok=True), key
+        assert mine == pytest.approx(whole, rel=tolerance, abs=1e-6, nan_ok=True), key
     assert found[-1]["loss"] < 0.97 * found[0]["loss"]
     assert sorted(each.name for each in many.output.iterdir()) == ["checkpoint", "train_log.jsonl"]
     whole = tensors(one)

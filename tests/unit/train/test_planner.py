@@ -10,7 +10,9 @@ import torch
 from finseek.core.errors import ConfigError
 from finseek.model import DeepSeekConfig, DeepSeekV3
 from finseek.model.flops import parameter_counts
+from finseek.model.lora import add_lora
 from finseek.train import LoraOptions, ModelOptions, ParallelOptions, TrainOptions
+from finseek.train.engines.recompute import recompute_layers
 from finseek.train.planner import (
     GIB,
     HARDWARE,
@@ -135,8 +137,6 @@ def test_four_bits_hold_a_dense_part_but_not_the_experts():
 
 @pytest.mark.parametrize("preset", ["attention", "attention+experts", "all"])
 def test_adapters_are_counted_as_they_are_made(preset):
-    from finseek.model.lora import add_lora
-
     config = DeepSeekConfig.preset("tiny")
     adapted = add_lora(DeepSeekV3(config), 4, 8.0, target_modules=preset)
     made = sum(parameter.numel() for parameter in adapted.parameters() if parameter.requires_grad)
@@ -205,12 +205,14 @@ class FusedNorm(torch.autograd.Function):
         return torch.empty_like(x), torch.empty_like(weight)
 
 
-def activation_bytes(layers: int, dense: bool, tokens: int) -> int:
-    """Peak bytes of activations of a step, counted by torch's memory tracker on fake tensors; nothing is computed."""
+def counted_bytes(config: DeepSeekConfig, tokens: int, *, passes: int = 1, recompute: bool = False):
+    """Peak bytes of a step, by what they hold, counted by torch's memory tracker on fake tensors; nothing is computed.
+
+    The optimiser's moments are there from an earlier step, the gradients from earlier passes of this one.
+    """
     from torch._subclasses.fake_tensor import FakeTensorMode
     from torch.distributed._tools.mem_tracker import MemTracker
 
-    config = small_config(layers, dense)
     tracker = MemTracker()
     with FakeTensorMode(allow_non_fake_inputs=True):
         torch.set_default_dtype(torch.bfloat16)
@@ -218,12 +220,43 @@ def activation_bytes(layers: int, dense: bool, tokens: int) -> int:
             model = DeepSeekV3(config)
         finally:
             torch.set_default_dtype(torch.float32)
+        if recompute:
+            recompute_layers(model)
+        optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], foreach=False)
         ids = torch.zeros(1, tokens, dtype=torch.int64)
-        tracker.track_external(model)
+        tracker.track_external(model, optimizer)
         with tracker:
-            model(ids, None, ids, return_logits=False).loss.backward()
+            for each in range(passes):
+                if each:
+                    tracker.reset_mod_stats()
+                model(ids, None, ids, return_logits=False).loss.backward()
+                if each == 0 and passes > 1:
+                    optimizer.step()
         peak = tracker.get_tracker_snapshot("peak")[torch.device("cpu")]
-    return sum(count for kind, count in peak.items() if getattr(kind, "name", "") in ("ACT", "TEMP"))
+    return {getattr(kind, "name", "Total"): count for kind, count in peak.items()}
+
+
+def activation_bytes(layers: int, dense: bool, tokens: int) -> int:
+    counted = counted_bytes(small_config(layers, dense), tokens)
+    return counted.get("ACT", 0) + counted.get("TEMP", 0)
+
+
+WHOLE = [
+    pytest.param("base", {"num_hidden_layers": 2}, False),
+    pytest.param("base", {"num_hidden_layers": 6}, True, marks=pytest.mark.soak),
+    pytest.param("distributed", {"num_hidden_layers": 2}, False, marks=pytest.mark.soak),
+]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("preset", "overrides", "recompute"), WHOLE)
+def test_a_whole_step_takes_the_bytes_that_torch_counts(monkeypatch, preset, overrides, recompute):
+    monkeypatch.setattr("finseek.model.norm.RMSNorm.forward", lambda self, x: FusedNorm.apply(x, self.weight))
+    config = replace(DeepSeekConfig.preset(preset, **overrides), aux_loss_alpha=0.0)
+    counted = counted_bytes(config, 1152, passes=2, recompute=recompute)["Total"]
+    work = Workload(config, 1152, 1, 2, PRECISIONS["bf16"], recompute=recompute, fused_loss=True)
+    used = memory(work, Layout(1, sharding="none"))
+    assert used.total - used.margin == pytest.approx(counted, rel=0.1)
 
 
 def small_config(layers: int, dense: bool) -> DeepSeekConfig:
