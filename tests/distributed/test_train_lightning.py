@@ -38,7 +38,7 @@ CASES = {
 }
 
 
-# Relative. Whether the MTP layer routes the last token of a row depends on the row's padding, hence on who shares a pass.
+# Relative. Whether the MTP layer routes a row's last token depends on its padding, hence on the rows of the same pass.
 TOLERANCES = dict.fromkeys(("loss", "action_loss", "grad_norm", "validation_loss", "mtp_loss"), 1e-4)
 TOLERANCES |= {"balance_loss": 1e-3, "router_load_max": 1e-2}
 

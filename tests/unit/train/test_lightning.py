@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import pickle
 import signal
-import subprocess
-import sys
-import time
 import warnings
 from dataclasses import replace
 
@@ -83,31 +79,6 @@ def test_goes_on_after_interruptions_to_the_bit(make_job, average_decay):
     run(broken)
     assert lines(broken) == lines(whole)
     assert weights(broken) == weights(whole)
-
-
-def test_sigkill_changes_nothing(make_job, tmp_path):
-    whole = make_job("whole")
-    run(whole)
-    killed = replace(whole, output=whole.output.with_name("killed"))
-    (tmp_path / "job.pickle").write_bytes(pickle.dumps(killed))
-    program = (
-        "import pickle, sys; from finseek.train import load_engine;"
-        "load_engine('lightning').run(pickle.load(open(sys.argv[1], 'rb')))"
-    )
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    command = [sys.executable, "-c", program, str(tmp_path / "job.pickle")]
-    process = subprocess.Popen(command, env=environment)
-    log = killed.output / "train_log.jsonl"
-    while process.poll() is None and not (log.is_file() and log.read_bytes().count(b"\n") >= 3):
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
-    assert not (killed.output / "checkpoint").exists()
-    (killed.output / "states" / ".step-99.partial").mkdir(parents=True, exist_ok=True)
-    run(killed)
-    assert sorted(file.name for file in killed.output.iterdir()) == ["checkpoint", "train_log.jsonl"]
-    assert lines(killed) == lines(whole)
-    assert weights(killed) == weights(whole)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields, replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -80,6 +81,12 @@ def test_the_famous_claim_is_refused_with_what_would_do():
     assert not report(FAMOUS, lora=LoraOptions()).asked.fits
     assert report(FAMOUS, "B200", lora=LoraOptions(), seq_length=1024).asked.memory.weights > 140 * GIB
     assert "does not fit" in list(lines(found))
+
+
+def test_the_readme_quotes_the_refusals():
+    readme = " ".join((Path(__file__).resolve().parents[3] / "README.md").read_text().split())
+    assert report(FAMOUS).to_json()["refusal"] in readme
+    assert report(FAMOUS, lora=LoraOptions()).to_json()["refusal"] in readme
 
 
 def test_smallest_is_the_fewest_that_fit_and_cheapest_the_least_money():
