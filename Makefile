@@ -5,13 +5,17 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip install --quiet --disable-pip-version-check
 export OMP_NUM_THREADS ?= 2
 
-.PHONY: demo test check docs format bench soak clean
+.PHONY: demo test system check docs format bench soak clean
 
 demo: $(VENV)/.demo
 	$(BIN)/finseek demo
 
 test: $(VENV)/.test
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
+
+# Debian: apt-get install chromium npm slurm-wlm munge
+system: $(VENV)/.test
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m system
 
 check: $(VENV)/.test
 	$(BIN)/ruff check .

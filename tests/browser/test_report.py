@@ -16,7 +16,7 @@ from report_generator import make_inputs
 
 from finseek.report import ReportInputs, build_report, compare_reports
 
-pytestmark = pytest.mark.soak
+pytestmark = pytest.mark.system
 PAGES = ("whole", "empty", "compared")
 
 

@@ -26,12 +26,13 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[obje
     """A result for people, on standard output."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(title=title, title_justify="left", header_style="bold")
     for place, column in enumerate(columns):
         table.add_column(column, justify="left" if place == 0 else "right", overflow="fold")
     for row in rows:
-        table.add_row(*(str(cell) for cell in row))
+        table.add_row(*(Text(str(cell)) for cell in row))  # brackets in a cell are brackets
     Console().print(table)
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from finseek.core.errors import ConfigError
+from finseek.core.errors import ConfigError, MissingPart
 from finseek.core.progress import Progress
 from finseek.pipeline.config import Config
 from finseek.pipeline.paths import RunPaths
@@ -165,6 +166,8 @@ def _needs_split(config: Config) -> None:
 def _needs_model(config: Config) -> None:
     if config.model is None:
         raise ConfigError("config section model is missing: give model.preset (random weights) or model.path")
+    if find_spec("torch") is None:
+        raise MissingPart("torch", "train", f"train.engine {config.train.engine}")
 
 
 def check_model(config: Config) -> None:
