@@ -162,14 +162,33 @@ def _nothing(line: str) -> None:
 
 
 def train(
-    context: typer.Context, config: ConfigArgument, assignments: SetOption = None, as_json: JsonOption = False
+    context: typer.Context,
+    config: ConfigArgument,
+    check: Annotated[
+        bool, typer.Option("--check", help="Look at masks, gradients, experts and one batch; train nothing.")
+    ] = False,
+    assignments: SetOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Train the model of a config; earlier stages run if they must.
 
-    Example: finseek train config.yaml
+    Example: finseek train config.yaml --check
     """
     from finseek.cli.summary import print_summary
 
+    if check:
+        from finseek.cli.terminal import print_json
+        from finseek.pipeline.learning import check_the_training
+
+        result = execute(context, config, "samples", assignments)
+        found = check_the_training(result.config, result.paths)
+        if as_json:
+            print_json(found)
+        else:
+            words = {True: "passed", False: "FAILED", None: "open"}
+            for each in found:
+                print(f"{words[each['passed']]:<8}{each['name']}: {each['detail']}")
+        raise typer.Exit(2 if any(each["passed"] is False for each in found) else 0)
     print_summary(execute(context, config, "train", assignments), as_json=as_json)
 
 

@@ -10,6 +10,8 @@ import shutil
 import time
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import NoReturn
 
 import numpy as np
@@ -18,7 +20,7 @@ from numpy.typing import NDArray
 from torch.utils.data import IterableDataset
 
 from finseek.core.artifacts import remove_partials
-from finseek.core.errors import ConfigError, FinseekError, Note
+from finseek.core.errors import ConfigError, FinseekError, Note, Stopped
 from finseek.core.progress import Progress, silent
 from finseek.model.imports import quiet_imports
 from finseek.samples import Encoder, load_samples
@@ -62,10 +64,24 @@ class TrlEngine:
         """
         refuse(job)
         remove_partials(job.output)
-        with quiet_imports():
-            from finseek.train.engines.trl_trainer import quiet
-        with process_settings(job.options.threads, job.seed), quiet(), quiet_imports():
+        with _settings(job):
             return _Run(job, progress).go()
+
+    def check(self, job: TrainJob) -> CheckReport:
+        """What is looked at before the first step of ``job``, which is not trained."""
+        refuse(job)
+        with _settings(job):
+            run = _Run(replace(job, options=job.options.model_copy(update={"check": False})), silent)
+            run.log.close()
+            return run.check(Encoder(job.tokenizer, job.template))
+
+
+@contextmanager
+def _settings(job: TrainJob) -> Iterator[None]:
+    with quiet_imports():
+        from finseek.train.engines.trl_trainer import quiet
+    with process_settings(job.options.threads, job.seed), quiet(), quiet_imports():
+        yield
 
 
 def refuse(job: TrainJob) -> None:
@@ -131,7 +147,7 @@ class _Run:
     def go(self) -> TrainResult:
         """Train the steps that are left and write the checkpoint."""
         output, at = self.job.output, self.standing
-        sending = trackers(self.job.tracking, output / "tracking", output.parent.name, describe(self.job))
+        sending = trackers(self.job.tracking, output / "tracking", self.job.name, describe(self.job))
         try:
             with self.preemption, sending as self.track:
                 if at.step < self.total:
@@ -166,7 +182,7 @@ class _Run:
         self.progress("train", at.step, self.total, "steps")
         if asked and not last:
             self.writer.wait()
-            raise FinseekError(
+            raise Stopped(
                 f"training stopped by {asked} after step {at.step} of {self.total};"
                 " its state is saved: start the same run again to go on"
             )
