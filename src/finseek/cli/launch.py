@@ -72,7 +72,7 @@ def launch(
     logs = folder / "logs"
     logs.mkdir(parents=True, exist_ok=True)
     program = ["finseek"] if options.container else PROGRAM
-    text = slurm_script(run.name, program, arguments, parallel, options, logs)
+    text = slurm_script(run.name, program, arguments, parallel, options, folder)
     place = script or folder / "launch.sbatch"
     if submit:
         print(hand_over(place, text))
@@ -86,9 +86,10 @@ def launch(
 def _compute_here(context: typer.Context, config: Path, assignments: list[str], rendezvous: str, rank: int) -> None:
     """The first machine runs the stages up to training; the others wait for its job and compute with it."""
     from finseek.cli.run import execute, load
-    from finseek.core.artifacts import write_text
+    from finseek.core.errors import Stopped
     from finseek.train.job import Node
-    from finseek.train.processes import OVER, join
+    from finseek.train.launch import STOPPED
+    from finseek.train.processes import join, mark_over
 
     job, start = os.environ.get("SLURM_JOB_ID"), os.environ.get("SLURM_RESTART_COUNT", "0")
     node = Node(rank, rendezvous, f"{job}-{start}" if job else "by-hand")
@@ -97,8 +98,12 @@ def _compute_here(context: typer.Context, config: Path, assignments: list[str], 
     if rank:
         join(output, options.parallel, node, options.train.threads, 0.0 if job else time.time())
         return
+    how = "failed"
     try:
         execute(context, config, "train", assignments, node)
+        how = "done"
+    except Stopped:
+        how = STOPPED
+        raise
     finally:
-        if output.is_dir():
-            write_text(output / f"{OVER}-{node.meeting}", "")
+        mark_over(output, node, how)

@@ -7,12 +7,15 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from finseek.core.artifacts import write_text
 from finseek.core.errors import FinseekError, MissingPart, Stopped
 from finseek.core.options import Options
 from finseek.train.options import ParallelOptions
+from finseek.train.processes import OVER
+
+STOPPED = "stopped"
 
 
 class SlurmOptions(Options):
@@ -20,7 +23,7 @@ class SlurmOptions(Options):
 
     partition: str | None = Field(None, description="Partition; null: the cluster's default.")
     account: str | None = Field(None, description="Account that pays.")
-    time_limit: str = Field("24:00:00", pattern=r"^(\d+-)?\d{1,2}:\d{2}:\d{2}$", description="Wall time, D-HH:MM:SS.")
+    time_limit: str = Field("24:00:00", pattern=r"^(\d+-)?\d{1,3}:\d{2}:\d{2}$", description="Wall time, D-HH:MM:SS.")
     gpus: bool = Field(True, description="Ask for a GPU for each device; false runs on CPUs.")
     cpus_per_device: int = Field(8, ge=1, description="CPU cores of each device.")
     container: str | None = Field(None, description="Container image (pyxis) that the job runs in.")
@@ -28,6 +31,14 @@ class SlurmOptions(Options):
     setup: tuple[str, ...] = Field((), description="Shell lines before the start, such as module load or activate.")
     requeue_seconds: int = Field(300, ge=10, description="Seconds before the time limit in which to save and requeue.")
     port: int = Field(29400, ge=1024, le=65535, description="Port of the rendezvous on the first node.")
+
+    @field_validator("time_limit", mode="before")
+    @classmethod
+    def _written_in_yaml(cls, value: object) -> object:
+        """YAML reads 1:30:00 as a number to the base 60, hence as seconds."""
+        if not isinstance(value, int):
+            return value
+        return f"{value // 3600:02}:{value // 60 % 60:02}:{value % 60:02}"
 
 
 def node_commands(program: Sequence[str], arguments: Sequence[str], parallel: ParallelOptions, head: str) -> list[str]:
@@ -51,7 +62,7 @@ def slurm_script(
     arguments: Sequence[str],
     parallel: ParallelOptions,
     options: SlurmOptions,
-    logs: Path,
+    run: Path,
 ) -> str:
     """An sbatch script: one task a node, which starts the processes of its devices; all meet at the first node.
 
@@ -65,7 +76,7 @@ def slurm_script(
         arguments: of ``finseek train``.
         parallel: nodes and devices.
         options: what else is asked for.
-        logs: folder of the job's output.
+        run: folder of the run, in which logs/ gets the job's output.
     """
     asked = {
         "job-name": name,
@@ -76,7 +87,7 @@ def slurm_script(
         "partition": options.partition,
         "account": options.account,
         "time": options.time_limit,
-        "output": logs / "slurm-%j.log",
+        "output": run / "logs" / "slurm-%j.log",
         "open-mode": "append",
         "signal": f"B:USR1@{options.requeue_seconds}",
     }
@@ -103,7 +114,11 @@ def slurm_script(
             # A wait that a signal interrupts says nothing of the step, which goes on.
             'while kill -0 "$step" 2>/dev/null; do wait "$step" || :; done',
             'wait "$step" && status=0 || status=$?',
-            f'[ "$status" -ne {Stopped.exit_code} ] || scontrol requeue "$SLURM_JOB_ID"',
+            # Of several tasks srun tells the worst status, so the first one's word counts.
+            f"over={shlex.quote(str(run / 'train' / OVER))}-$SLURM_JOB_ID-${{SLURM_RESTART_COUNT:-0}}",
+            f'if [ "$status" -eq {Stopped.exit_code} ] || grep -qsx {STOPPED} "$over"; then',
+            '    scontrol requeue "$SLURM_JOB_ID"',
+            "fi",
             'exit "$status"',
             "",
         ]

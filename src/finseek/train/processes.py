@@ -14,12 +14,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import finseek.core.errors as errors
 from finseek.core.artifacts import read_json, write_json, write_text
-from finseek.core.errors import FinseekError
+from finseek.core.errors import FinseekError, Stopped
 from finseek.train.job import Node, TrainJob, TrainResult
 from finseek.train.options import ParallelOptions
 from finseek.train.preemption import Preemption
@@ -81,7 +82,14 @@ def join(output: Path, parallel: ParallelOptions, node: Node, threads: int, sinc
         if over.exists() and over.stat().st_mtime >= since:
             return
         time.sleep(POLL_SECONDS)
-    _processes(folder, parallel, node, threads, lambda: None)
+    with suppress(Stopped):  # the first machine says so, and must not be ended by this one's leaving
+        _processes(folder, parallel, node, threads, lambda: None)
+
+
+def mark_over(output: Path, node: Node, how: str) -> None:
+    """Tell the other machines, and the script that started all, how this start of the job has ended."""
+    if output.is_dir():
+        write_text(output / f"{OVER}-{node.meeting}", how)
 
 
 def _begun(folder: Path, meeting: str) -> bool:

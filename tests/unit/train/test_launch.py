@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from finseek.core.errors import FinseekError, Stopped
+from finseek.pipeline.config import validate_part
 from finseek.train import ParallelOptions
 from finseek.train.launch import SlurmOptions, node_commands, slurm_script, submit
 
@@ -97,3 +98,8 @@ def test_a_refusal_of_slurm_is_told(cluster: Path, tmp_path: Path) -> None:
         submit(tmp_path / "job.sh", "#!/bin/bash\n")
     stub(cluster, "sbatch", "echo '77;cluster'")
     assert submit(tmp_path / "job.sh", "#!/bin/bash\n") == "77"
+
+
+def test_a_time_that_yaml_takes_for_a_number_is_meant_as_written() -> None:
+    options = validate_part("slurm", SlurmOptions, ["slurm.time_limit=1:30:05", "slurm.mounts=[/data:/data]"])
+    assert (options.time_limit, options.mounts) == ("01:30:05", ("/data:/data",))

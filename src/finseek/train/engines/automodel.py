@@ -59,7 +59,8 @@ class AutoModelEngine:
                 prepared.first_model().save_pretrained(start)
             write_text(folder / RECIPE, recipe_text(job, folder, start, prepared, machine))
             write_text(folder / FINGERPRINT, mark)
-        with trackers(job.tracking, job.output / "tracking", job.output.parent.name, describe(job)) as track:
+        attached = describe(job) | {"origin": job.origin}
+        with trackers(job.tracking, job.output / "tracking", job.name, attached) as track:
             follower = LogFollower(
                 folder / "checkpoints", job.output / LOG, job.options, prepared.plan, track, progress
             )

@@ -8,7 +8,7 @@ from finseek.core.progress import Progress, silent
 from finseek.model import DeepSeekV3
 from finseek.samples import Encoder, load_samples
 from finseek.train.data import BatchPlan, TokenSet, encode_samples
-from finseek.train.engines.module import first_model
+from finseek.train.engines.first import first_model
 from finseek.train.job import TrainJob
 
 
