@@ -106,3 +106,9 @@ def test_a_repair_never_finds_an_action_the_text_does_not_hold(text):
     if parsed.action:
         assert text.count("<action>") == 1
         assert parsed.action in text
+
+
+def test_the_documentation_lists_every_repair_and_every_reason():
+    page = (Path(__file__).parents[3] / "docs" / "explain" / "answers.md").read_text()
+    named = [line.split("`")[1] for line in page.splitlines() if line.startswith("| `")]
+    assert named == [*REPAIRS, *REASONS]
