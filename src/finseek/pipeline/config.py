@@ -106,6 +106,13 @@ class Config(Options):
             raise ValueError("evaluate.backend openai gives no probabilities of answers: take another for instruct")
         return self
 
+    @property
+    def tokenizer(self) -> Path | None:
+        """Folder of the tokenizer: the one named, else the checkpoint's own; None where one is trained."""
+        if self.prompt.tokenizer:
+            return Path(self.prompt.tokenizer)
+        return self.model.path if self.model else None
+
     def part(self, section: str) -> Any:
         """One section as JSON-able data; None where it is absent."""
         value = getattr(self, section)

@@ -74,8 +74,8 @@ def build_the_samples(context: StageContext) -> dict[str, Any]:
         counts = {split: keep_evenly(samples_of(paths, split), prompt.max_samples) for split in counts}
     if prompt.mix_with:
         counts["mixed_in"] = mix_in(prompt.mix_with, samples_of(paths, "train"), prompt.mix_share, seed)
-    if prompt.tokenizer:
-        copy_tokenizer(Path(prompt.tokenizer), paths.samples / "tokenizer")
+    if context.config.tokenizer:
+        copy_tokenizer(context.config.tokenizer, paths.samples / "tokenizer")
     else:
         counts["words_in_vocabulary"] = train_split_tokenizer(
             paths.samples / "training.jsonl", paths.samples / "tokenizer", prompt

@@ -30,8 +30,8 @@ def convert_the_instructions(context: StageContext) -> dict[str, Any]:
         files = {split: partial / f"{name}.jsonl" for split, name in SAMPLE_FILES.items()}
         for file in files.values():
             write_samples(file, iterate_conversations(made / file.name))
-        if prompt.tokenizer:
-            copy_tokenizer(Path(prompt.tokenizer), partial / "tokenizer")
+        if config.tokenizer:
+            copy_tokenizer(config.tokenizer, partial / "tokenizer")
         else:
             train_split_tokenizer(files["train"], partial / "tokenizer", prompt)
         rejects = (made / "rejects.jsonl").read_bytes().splitlines()

@@ -125,8 +125,8 @@ def _sample_sources(config: Config) -> dict[str, Path]:
     named = {"prompt.mix_with": config.prompt.mix_with} if config.prompt.mix_with else {}
     if config.instruct and not config.instruct.source.startswith(HUB):
         named["instruct.source"] = Path(config.instruct.source)
-    if config.prompt.tokenizer:
-        named["prompt.tokenizer"] = Path(config.prompt.tokenizer) / "tokenizer.json"
+    if config.tokenizer:
+        named["prompt.tokenizer"] = config.tokenizer / "tokenizer.json"
     return named
 
 

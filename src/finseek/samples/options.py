@@ -36,7 +36,8 @@ class PromptOptions(Options):
         default="deepseek", description="deepseek, chatml, alpaca, simple, or tokenizer for the tokenizer's own"
     )
     tokenizer: str | None = Field(
-        default=None, description="folder of a Hugging Face tokenizer; without it one is trained on the training split"
+        default=None,
+        description="tokenizer folder; without it that of model.path, else one is trained",
     )
     vocab_size: int = Field(default=4096, ge=300, le=200_000, description="size of a tokenizer that is trained")
 

@@ -25,7 +25,7 @@ def test_three_engines_agree(study: Path, tmp_path: Path) -> None:
     DeepSeekV3(DeepSeekConfig.preset("tiny", **tokens, **SHAPE), seed=4).save_pretrained(base)
 
     common = [
-        "model.preset=null", "model.overrides={}", f"model.path={base}", f"prompt.tokenizer={base}",
+        "model.preset=null", "model.overrides={}", f"model.path={base}",
         "train.max_steps=20",
         "train.log_every_n_steps=1", "train.val_check_interval=20", "train.checkpoint_every=20", "train.keep=last",
         "train.learning_rate=0.003", "train.balance_loss=0", "train.mtp_loss=0", "train.router_bias_update_rate=0",

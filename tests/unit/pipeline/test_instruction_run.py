@@ -62,7 +62,7 @@ def small(checkpoint: Path, tmp_path: Path) -> list[str]:
     source.write_text("".join(json.dumps(row) + "\n" for row in rows(500) + broken))
     return [
         f"run.output_dir={tmp_path / 'runs'}", f"instruct.source={source}", f"model.path={checkpoint}",
-        f"prompt.tokenizer={checkpoint}", "instruct.validation_fraction=0.05", "instruct.test_fraction=0.1",
+        "instruct.validation_fraction=0.05", "instruct.test_fraction=0.1",
         "train.max_steps=30", "train.learning_rate=0.02", "train.seq_length=256", "instruct.max_tokens=256",
         "train.val_check_interval=15", "train.threads=1", "evaluate.device=cpu", "evaluate.dtype=float32",
         "evaluate.threads=1", "evaluate.bootstrap_resamples=200",

@@ -27,6 +27,5 @@ def test_theses_lora_is_what_it_is_named_for() -> None:
     assert (config.train.engine, config.parallel.world_size) == ("trl", 1)
     assert config.train.lora is not None
     assert config.model is not None
-    assert config.model.path is not None
-    assert config.prompt.tokenizer == str(config.model.path)
+    assert config.tokenizer == config.model.path
     assert config.split is not None
