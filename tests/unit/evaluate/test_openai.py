@@ -339,7 +339,7 @@ def test_a_run_on_a_server_trains_nothing_tells_no_key_and_goes_on_after_an_outa
     metrics = json.loads((stormy / "evaluate" / "metrics.json").read_text())
     assert metrics["usage"]["answers"] == metrics["rows"]["scored"] == metrics["rows"]["total"] == asked_for
     assert metrics["usage"]["cost"] == pytest.approx(7e-6 * asked_for)
-    assert not (stormy / "train").exists()
+    assert not (stormy / "train" / "checkpoint").exists()
     assert json.loads((stormy / "audit" / "contamination.json").read_text())["status"] == "failed"
     for file in stormy.rglob("*"):
         assert not file.is_file() or KEY.encode() not in file.read_bytes()
