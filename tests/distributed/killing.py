@@ -46,19 +46,25 @@ def finish(job: TrainJob) -> None:
 
 def kill_at(job: TrainJob, step: int) -> int:
     """SIGKILL the job once its log shows ``step``; returns the lines that it had then."""
-    process = start(job)
     log = job.output / "train_log.jsonl"
     before = log.stat().st_mtime_ns if log.exists() else 0
-    while process.poll() is None:
-        if log.exists() and log.stat().st_mtime_ns > before and log.read_bytes().count(b"\n") >= step:
-            break
-        time.sleep(0.002)
+    process = start(job)
+    wait_for(job, process, step, before)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert process.returncode == -signal.SIGKILL
     _wait_for_orphans(job)
     assert not (job.output / "checkpoint").exists()
     return log.read_bytes().count(b"\n")
+
+
+def wait_for(job: TrainJob, process: subprocess.Popen[bytes], step: int, before: int = 0) -> None:
+    """Until the job's log, written after ``before``, shows ``step``."""
+    log = job.output / "train_log.jsonl"
+    while process.poll() is None:
+        if log.exists() and log.stat().st_mtime_ns > before and log.read_bytes().count(b"\n") >= step:
+            break
+        time.sleep(0.002)
 
 
 def _wait_for_orphans(job: TrainJob) -> None:
