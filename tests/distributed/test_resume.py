@@ -59,6 +59,7 @@ def test_two_processes_killed_twice(two):
     survive(two, "two-killed", [5, 13])
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
 def test_two_processes_told_to_stop_save_the_step_at_work(two, number):
     stopped = killing.beside(two, number.name)

@@ -38,9 +38,10 @@ CASES = {
 }
 
 
-# Relative. Whether the MTP layer routes a row's last token depends on its padding, hence on the rows of the same pass.
-TOLERANCES = dict.fromkeys(("loss", "action_loss", "grad_norm", "validation_loss", "mtp_loss"), 1e-4)
-TOLERANCES |= {"balance_loss": 1e-3, "router_load_max": 1e-2}
+FIGURES = ("loss", "action_loss", "grad_norm", "validation_loss", "mtp_loss", "balance_loss", "router_load_max")
+TOLERANCE = 1e-4  # relative
+# Whether the MTP layer routes a row's last token depends on its padding, hence on the rows of the same pass.
+TOLERANCES_MTP = {"balance_loss": 1e-3, "router_load_max": 0.1}
 
 
 def lines(job: TrainJob) -> list[dict]:
@@ -92,7 +93,8 @@ def test_a_layout_learns_what_one_process_learns(pairs, case):
     one, many = pairs[case]
     expected, found = lines(one), lines(many)
     assert len(found) == 20
-    for key, tolerance in TOLERANCES.items():
+    for key in FIGURES:
+        tolerance = TOLERANCES_MTP.get(key, TOLERANCE) if CASES[case][1] is MTP else TOLERANCE
         mine, whole = ([np.nan if line[key] is None else line[key] for line in each] for each in (found, expected))
         assert mine == pytest.approx(whole, rel=tolerance, abs=1e-6, nan_ok=True), key
     assert found[-1]["loss"] < 0.97 * found[0]["loss"]
