@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
 
-from finseek.core.errors import ConfigError
+from finseek.core.errors import ConfigError, Note
 from finseek.model import DeepSeekConfig, DeepSeekV3
-from finseek.model.lora import add_lora
+from finseek.model.lora import add_lora, targets_of
 from finseek.samples import Encoder
 from finseek.samples.templates import special_tokens
 from finseek.train.job import TrainJob
@@ -63,6 +64,8 @@ def adapters(model: DeepSeekV3, job: TrainJob) -> PeftModel | None:
             "train.lora: adapters belong to an existing checkpoint: give model.path instead of model.preset,"
             " or train all weights with train.lora null"
         )
+    for notice in targets_of(model, lora.target_modules, lora.dropout).notices:
+        warnings.warn(notice, Note, stacklevel=2)
     adapted = add_lora(
         model, lora.rank, lora.alpha, lora.dropout, lora.bias, lora.target_modules, job.seed, rslora=lora.rslora
     )
