@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -48,7 +49,9 @@ class HuggingFaceBackend(LocalBackend):
                 if (checkpoint / "adapter_config.json").exists():
                     from peft import AutoPeftModelForCausalLM
 
-                    model = AutoPeftModelForCausalLM.from_pretrained(checkpoint, dtype=dtype)
+                    with warnings.catch_warnings():  # PEFT stacks adapters of single experts, with a rank for all kinds
+                        warnings.filterwarnings("ignore", message="The following rank_pattern keys")
+                        model = AutoPeftModelForCausalLM.from_pretrained(checkpoint, dtype=dtype)
                 else:
                     model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=dtype, local_files_only=True)
         except (OSError, ValueError) as error:

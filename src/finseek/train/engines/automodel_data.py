@@ -1,7 +1,8 @@
 """The samples of each step as AutoModel's dataset: the same rows in the same order as every other engine's.
 
 AutoModel wants steps of equal size, rows dealt round its replicas, and labels that are shifted already. So a step is
-`slots` rows, and what the plan does not fill is an empty row: two tokens, no label, no weight.
+`slots` rows, and what the plan does not fill is an empty row, all of it padding. The last token of a row predicts
+nothing, but goes through the experts as in every engine, since their load is counted.
 """
 
 from __future__ import annotations
@@ -45,10 +46,11 @@ class Rows(Dataset[dict[str, NDArray[np.int32]]]):  # type: ignore[misc]
     def __getitem__(self, place: int) -> dict[str, NDArray[np.int32]]:
         row = self.order[place]
         if row == EMPTY:
-            nothing = np.zeros(1, np.int32)
-            return {"input_ids": nothing, "labels": nothing + IGNORED}
+            nothing = np.zeros(0, np.int32)
+            return {"input_ids": nothing, "labels": nothing}
         start, end = self.starts[row], self.starts[row + 1]
-        return {"input_ids": self.tokens[start : end - 1], "labels": self.labels[start + 1 : end]}
+        labels = np.append(self.labels[start + 1 : end], np.int32(IGNORED))
+        return {"input_ids": self.tokens[start:end], "labels": labels}
 
 
 def training_rows(folder: str, seed: int, global_batch_size: int, steps: int, slots: int) -> Rows:
@@ -76,7 +78,7 @@ def collate(rows: Sequence[dict[str, NDArray[np.int32]]], pad_id: int, multiple:
         pad_id: token of the padding.
         multiple: of which the length is made.
     """
-    longest = -(-max(len(row["input_ids"]) for row in rows) // multiple) * multiple
+    longest = -(-max(1, *(len(row["input_ids"]) for row in rows)) // multiple) * multiple
     ids = np.full((len(rows), longest), pad_id, np.int64)
     labels = np.full((len(rows), longest), IGNORED, np.int64)
     padding = np.ones((len(rows), longest), bool)

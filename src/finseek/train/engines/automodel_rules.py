@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import warnings
 
+from finseek.checkpoint.fp8 import FORMATS
+from finseek.checkpoint.shards import read_checkpoint
 from finseek.core.errors import ConfigError, Note
 from finseek.model import DeepSeekConfig
 from finseek.train.engines.automodel_recipe import Machine, Sizes
@@ -19,6 +21,7 @@ def check_job_for_automodel(job: TrainJob, machine: Machine) -> None:
     options, parallel = job.options, job.parallel
     weights, sizes = options.loss_weights, Sizes.of(job)
     config = DeepSeekConfig.from_json(job.init.path) if job.init.path else None
+    held = read_checkpoint(job.init.path).tensors.values() if job.init.path else ()
     rules = (
         (
             parallel.tensor_model_parallel_size > 1,
@@ -55,6 +58,11 @@ def check_job_for_automodel(job: TrainJob, machine: Machine) -> None:
         (
             options.lora is not None and job.init.path is None,
             "train.lora on random weights (model.preset) leaves an adapter of a model that nobody has: give model.path",
+        ),
+        (
+            parallel.pipeline_model_parallel_size > 1 and any(info.dtype in FORMATS for info in held),
+            f"model.path {job.init.path} is FP8, which AutoModel 0.7 cannot load into a pipeline: run finseek"
+            " checkpoint dequantize first, or set parallel.pipeline_model_parallel_size to 1",
         ),
         (
             sizes.passes < parallel.pipeline_model_parallel_size,
