@@ -50,7 +50,7 @@ class HuggingFaceBackend(LocalBackend):
                     from peft import AutoPeftModelForCausalLM
 
                     with warnings.catch_warnings():  # PEFT stacks adapters of single experts, with a rank for all kinds
-                        warnings.filterwarnings("ignore", message="The following rank_pattern keys")
+                        warnings.filterwarnings("ignore", message="The following (rank|alpha)_pattern keys")
                         model = AutoPeftModelForCausalLM.from_pretrained(checkpoint, dtype=dtype)
                 else:
                     model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=dtype, local_files_only=True)
