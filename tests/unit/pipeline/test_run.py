@@ -21,7 +21,7 @@ from finseek.pipeline.run import plan_run
 from finseek.pipeline.stages import STAGES
 
 NAMES = [stage.name for stage in STAGES]
-TIMES = ("seconds", "tokens_per_second", "mtime_ns")
+TIMES = ("seconds", "tokens_per_second", "mfu", "memory_gib", "mtime_ns")
 
 DRIVER = """
 import os, signal, sys, threading
