@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -66,6 +67,7 @@ def test_fp8_to_nemo_and_back_to_a_verified_report(study: Path, tmp_path: Path) 
     run = tmp_path / "runs" / "study"
     shape = DeepSeekConfig.preset("tiny", vocab_size=Encoder(run / "samples" / "tokenizer").vocab_size, eos_token_id=1)
     DeepSeekV3(shape, seed=4).to(torch.bfloat16).save_pretrained(tmp_path / "plain")
+    shutil.copytree(run / "samples" / "tokenizer", tmp_path / "plain", dirs_exist_ok=True)
     quantize_checkpoint(tmp_path / "plain", tmp_path / "fp8", QuantizeOptions(block=(32, 48)))
 
     finseek("checkpoint", "dequantize", tmp_path / "fp8", tmp_path / "bf16")
@@ -85,8 +87,6 @@ def test_fp8_to_nemo_and_back_to_a_verified_report(study: Path, tmp_path: Path) 
     for name in ("evaluate/metrics.json", "backtest/equity.csv", "report.html", "manifest.json"):
         assert (run / name).is_file(), name
     samples = load_samples(run / "samples" / "test.jsonl")[:8]
-    for file in adapter.glob("*token*"):
-        (merged / file.name).write_bytes(file.read_bytes())
     odds = []
     for folder in (adapter, merged):
         found = predict(samples, load_backend(EvaluateOptions(), folder, ["action"]), EvaluateOptions())
