@@ -8,6 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from msgspec import structs
+
 from finseek.checkpoint.coverage import check_names, mtp_tensors
 from finseek.checkpoint.fp8 import FORMATS
 from finseek.checkpoint.lora import ADAPTER_CONFIG, ADAPTER_WEIGHTS, Adapter, Merge, delta_of, read_adapter
@@ -122,7 +124,7 @@ def with_mtp_of(source: Checkpoint, base: Checkpoint) -> Checkpoint:
     for name, (_, own) in copies_of(DeepSeekConfig.from_dict(base.config)).items():
         if name in moved:
             own = own if own in source.tensors else "model.embed_tokens.weight"  # a head that is tied to it
-            moved[name] = source.tensors[own]._replace(name=name)
+            moved[name] = structs.replace(source.tensors[own], name=name)
     config = {**source.config, "num_nextn_predict_layers": base.config["num_nextn_predict_layers"]}
     lengths = {**source.shards, **{str(base.folder / name): size for name, size in base.shards.items()}}
     hashes = {**source.header_hashes, **{str(base.folder / n): digest for n, digest in base.header_hashes.items()}}
@@ -131,7 +133,7 @@ def with_mtp_of(source: Checkpoint, base: Checkpoint) -> Checkpoint:
 
 def _elsewhere(checkpoint: Checkpoint, info: TensorInfo) -> TensorInfo:
     """The tensor with the whole path of its file: it is read from another folder than the others."""
-    return info._replace(shard=str((checkpoint.folder / info.shard).resolve()))
+    return structs.replace(info, shard=str((checkpoint.folder / info.shard).resolve()))
 
 
 def _job(source: Checkpoint, dst: Path, stream: StreamOptions, adapter: Adapter | None) -> Job:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from finseek.model import DeepSeekConfig
@@ -149,8 +149,7 @@ def _present(config: DeepSeekConfig, where: str, layer: int) -> bool:
     return present[where]
 
 
-@dataclass(frozen=True)
-class Weight:
+class Weight(NamedTuple):
     """A row at its layer and expert: one tensor of a Hugging Face checkpoint."""
 
     row: Row

@@ -11,9 +11,13 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
+
+import msgspec
+import orjson
 
 from finseek.core.errors import InputError
 
@@ -27,8 +31,8 @@ ITEMSIZE = {
 }  # fmt: skip
 
 
-class TensorInfo(NamedTuple):
-    """One tensor of a checkpoint.
+class TensorInfo(msgspec.Struct, frozen=True, gc=False):
+    """One tensor of a checkpoint; there are so many that the garbage collector does not track them.
 
     Attributes:
         name: in the header.
@@ -118,8 +122,8 @@ def read_json(path: Path) -> dict[str, Any]:
         InputError: it is not one.
     """
     try:
-        value = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
+        value = orjson.loads(path.read_bytes())
+    except ValueError as error:
         raise InputError(f"{path}: not JSON ({error}); download the file again") from None
     if not isinstance(value, dict):
         raise InputError(f"{path}: {type(value).__name__}, where a JSON object belongs")
@@ -200,7 +204,7 @@ def read_header(path: Path) -> tuple[list[TensorInfo], int, str]:
 
 def _parse(raw: bytes) -> Any:
     """JSON without a key twice; to look at every pair triples the time, so it is done where their number is odd."""
-    value = json.loads(raw)
+    value = orjson.loads(raw)
     keys = 0
     if isinstance(value, dict):
         keys = len(value) + sum(len(entry) for entry in value.values() if isinstance(entry, dict))
@@ -216,17 +220,22 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return table
 
 
+@lru_cache(maxsize=4096, typed=True)  # a model has few shapes and many tensors
+def _shape(*sizes: Any) -> tuple[tuple[Any, ...], int]:
+    """Sizes as one tuple for all tensors that have them, and their product; -1 if they are no sizes."""
+    return sizes, math.prod(sizes) if all(type(n) is int and n >= 0 for n in sizes) else -1
+
+
 def _tensor(path: Path, shard: str, name: str, entry: Any, start: int) -> TensorInfo:
     try:
-        dtype, shape, (begin, end) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
-        numbers = (*shape, begin, end)
-        sizes = {*map(type, numbers)} == {int} and min(numbers) >= 0
+        dtype, (begin, end) = entry["dtype"], entry["data_offsets"]
+        shape, numbers = _shape(*entry["shape"])
     except (KeyError, TypeError, ValueError):
         raise InputError(f"{path}: {name} has no dtype, shape and data_offsets; the header is damaged") from None
-    if not sizes or begin > end:
+    if numbers < 0 or not (type(begin) is type(end) is int and 0 <= begin <= end):
         raise InputError(f"{path}: {name} has shape {shape} and offsets {begin}, {end}; the header is damaged")
     if not isinstance(dtype, str) or dtype not in ITEMSIZE:
         raise InputError(f"{path}: {name} is {dtype!r}, none of {', '.join(ITEMSIZE)}")
-    if (needed := math.prod(shape) * ITEMSIZE[dtype]) != end - begin:
+    if (needed := numbers * ITEMSIZE[dtype]) != end - begin:
         raise InputError(f"{path}: {name}, {dtype} {shape}, takes {needed} bytes, but its offsets span {end - begin}")
     return TensorInfo(name, dtype, shape, shard, start + begin, end - begin)

@@ -12,6 +12,7 @@ from finseek.checkpoint.dequantize import dequantize_job
 from finseek.checkpoint.options import DequantizeOptions, QuantizeOptions, StreamOptions
 from finseek.checkpoint.quantize import FMT, quantize_job
 from finseek.checkpoint.shards import Checkpoint, read_checkpoint
+from finseek.checkpoint.stream.digest import algorithm_of
 from finseek.checkpoint.stream.direct import Reader
 from finseek.checkpoint.stream.job import Job, Step, unchanged
 from finseek.checkpoint.stream.ledger import Ledger, read_ledger
@@ -73,9 +74,9 @@ def verify_checkpoint(
     rng = np.random.default_rng(seed)
     names = {name for name in made.tensors if sample == 1 or rng.random() < sample} or {next(iter(made.tensors))}
     steps = [unchanged(info) for info in made.tensors.values() if info.name in names]
-    hashes = _hash(made.folder, steps, stream, 0, "verify", progress)
+    hashes = _hash(made.folder, _as_recorded(steps, ledger), stream, 0, "verify", progress)
     if ledger is not None:
-        _differ(folder, "its ledger", [name for name in hashes if hashes[name] != ledger.entries[name].sha256])
+        _differ(folder, "its ledger", [name for name in hashes if hashes[name] != ledger.entries[name].digest])
     if against is not None:
         source = read_checkpoint(against)
         job = _job_again(source, Path(folder), ledger, options or DequantizeOptions())
@@ -83,7 +84,7 @@ def verify_checkpoint(
             raise ArtifactError(f"{folder} was made from another checkpoint than {against}: their headers differ")
         _compare_headers(made, [out for step in job.steps for out in step.outs])
         steps = [step for step in job.steps if any(out.name in names for out in step.outs)]
-        again = _hash(source.folder, steps, stream, job.reserved, "convert again", progress)
+        again = _hash(source.folder, _as_recorded(steps, ledger), stream, job.reserved, "convert again", progress)
         _differ(folder, f"what {against} gives", [name for name in hashes if hashes[name] != again[name]])
     nbytes = sum(made.tensors[name].nbytes for name in names)
     return Verification(len(names), len(made.tensors), nbytes, ledger is not None, against is not None)
@@ -125,10 +126,21 @@ def _differ(folder: str | Path, what: str, names: Sequence[str]) -> None:
         raise ArtifactError(f"{folder}: the numbers of {len(names)} tensors differ from {what}: {listed}")
 
 
+def _as_recorded(steps: Sequence[Step], ledger: Ledger | None) -> list[Step]:
+    """Steps that hash with the algorithm of the ledger's entry, whatever is the fastest here."""
+    if ledger is None:
+        return list(steps)
+    recorded = ledger.entries
+    return [
+        replace(step, task=replace(step.task, algorithm=algorithm_of(recorded[step.outs[0].name].digest)))
+        for step in steps
+    ]
+
+
 def _hash(
     folder: Path, steps: Sequence[Step], stream: StreamOptions, reserved: int, label: str, progress: Progress
 ) -> dict[str, str]:
-    """SHA-256 of each output of each step, by the output's name; nothing is written."""
+    """The digest of each output of each step, by the output's name; nothing is written."""
     buffers = size_buffers((step.task for step in steps), stream.workers, stream.memory - reserved)
     total, seen = float(sum(step.task.source.nbytes for step in steps)), 0
     step_of = {id(step.task): step for step in steps}

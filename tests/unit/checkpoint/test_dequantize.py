@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import sys
 import threading
 from pathlib import Path
 
+import blake3
 import numpy as np
 import pytest
 from tests.unit.checkpoint import reference
@@ -22,8 +24,10 @@ from finseek.checkpoint import (
 )
 from finseek.checkpoint.fp8 import TARGETS
 from finseek.checkpoint.shards import TensorInfo, read_checkpoint
+from finseek.checkpoint.stream import digest
 from finseek.checkpoint.stream.direct import PAGE, Reader, buffer
-from finseek.core.errors import ArtifactError, ConfigError, FinseekError, InputError
+from finseek.checkpoint.stream.ledger import read_ledger
+from finseek.core.errors import ArtifactError, ConfigError, FinseekError, InputError, MissingPart
 
 SMALL_SHARDS = StreamOptions(shard_bytes=200_000)
 
@@ -398,3 +402,30 @@ def test_a_source_that_shrinks_while_it_is_read(tmp_path: Path) -> None:
         with pytest.raises(FinseekError, match="ends at byte 12298 while it is read"):
             reader.read("f", 17, 4 * PAGE, into)
         reader.close()
+
+
+@pytest.mark.parametrize("algorithm", ["blake3", "sha256"])
+def test_the_ledger_names_the_hash_and_verify_follows_it(
+    quantized: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, algorithm: str
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(digest, "find_spec", lambda name: algorithm == "blake3" or None)
+        digest.fastest.cache_clear()
+        dequantize_checkpoint(quantized, tmp_path / "out")
+    digest.fastest.cache_clear()
+    plain = {"blake3": blake3.blake3, "sha256": hashlib.sha256}[algorithm]
+    ledger = read_ledger(tmp_path / "out")
+    assert ledger is not None
+    for name, (_, data) in raw(tmp_path / "out").items():
+        assert ledger.entries[name].digest == f"{algorithm}:{plain(data.tobytes()).hexdigest()}"
+    verify_checkpoint(tmp_path / "out", against=quantized)
+    monkeypatch.setitem(sys.modules, "blake3", None)
+    if algorithm == "sha256":
+        verify_checkpoint(tmp_path / "out")
+    else:
+        with pytest.raises(MissingPart, match=r"a ledger with BLAKE3 hashes needs blake3, .*finseek\[speed\]"):
+            verify_checkpoint(tmp_path / "out")
+    path = tmp_path / "out" / "finseek_ledger.jsonl"
+    path.write_text(path.read_text().replace(f"{algorithm}:", "md5:"))
+    with pytest.raises(InputError, match=r"damaged \(digest 'md5:\w+' is of none of blake3, sha256\)"):
+        verify_checkpoint(tmp_path / "out")

@@ -1,4 +1,4 @@
-"""The ledger of a conversion: every tensor with its shape, type, origin and SHA-256.
+"""The ledger of a conversion: every tensor with its shape, type, origin and hash.
 
 While the work runs, each process appends to its own journal, one line a finished shard, synced before the next; a line
 that a crash cut off is ignored. At the end the journals become one ledger, and disappear.
@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from finseek.checkpoint.stream.digest import algorithm_of
 from finseek.core.artifacts import write_lines
 from finseek.core.errors import InputError
 
@@ -27,7 +28,7 @@ class Entry:
 
     Attributes:
         name, dtype, shape, shard: as in the new checkpoint.
-        sha256: of its bytes, in hex.
+        digest: of its bytes, `algorithm:hex`.
         source: name in the old checkpoint.
         source_shard, source_dtype: its file and type there.
         nonfinite: how many numbers of the source are NaN or infinite.
@@ -37,7 +38,7 @@ class Entry:
     dtype: str
     shape: tuple[int, ...]
     shard: str
-    sha256: str
+    digest: str
     source: str
     source_shard: str
     source_dtype: str
@@ -59,7 +60,7 @@ class Ledger:
 
 def write_ledger(folder: Path, job: Mapping[str, Any], entries: Iterable[Entry]) -> None:
     """Write the ledger, whole or not at all."""
-    head = {"finseek_ledger": 1, "job": job}
+    head = {"finseek_ledger": 2, "job": job}
     write_lines(folder / LEDGER, (json.dumps(line).encode() for line in (head, *(asdict(entry) for entry in entries))))
 
 
@@ -83,6 +84,7 @@ def read_ledger(folder: Path) -> Ledger | None:
 
 
 def _entry(line: dict[str, Any]) -> Entry:
+    algorithm_of(line["digest"])
     return Entry(**{**line, "shape": tuple(line["shape"])})
 
 

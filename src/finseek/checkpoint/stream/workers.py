@@ -1,21 +1,21 @@
 """The conversion as a stream: workers read a strip of a tensor, transform it, hash it, write it.
 
 Each worker has two buffers, so memory is workers x buffers whatever the size of shards and tensors. A tensor is the
-work of one worker, so its hash is the plain SHA-256 of its bytes; the output's place is known beforehand, so workers
-never wait for each other.
+work of one worker, so its hash is the plain one of its bytes; the output's place is known beforehand, so workers never
+wait for each other.
 """
 
 from __future__ import annotations
 
-import hashlib
 import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from finseek.checkpoint.shards import TensorInfo
+from finseek.checkpoint.stream.digest import fastest, new_hash
 from finseek.checkpoint.stream.direct import PAGE, Bytes, Output, Reader, aligned, buffer
 from finseek.core.errors import InputError
 
@@ -50,16 +50,18 @@ class Task:
         source: the tensor.
         transform: what is done to it.
         outputs: how many the transform has.
+        algorithm: that outputs are hashed with.
     """
 
     source: TensorInfo
     transform: Transform
     outputs: int = 0
+    algorithm: str = field(default_factory=fastest)
 
 
 @dataclass(frozen=True)
 class Done:
-    """What a worker reports: bytes read, or a finished task with the SHA-256 of each output, or what went wrong."""
+    """What a worker reports: bytes read, or a finished task with the digest of each output, or what went wrong."""
 
     task: Task
     nbytes: int = 0
@@ -142,7 +144,7 @@ class Workers:
         self, task: Task, output: Output | None, begins: tuple[int, ...], into: Bytes, out: Bytes
     ) -> tuple[str, ...]:
         rule, source = task.transform, task.source
-        hashes = [hashlib.sha256() for _ in range(task.outputs)]
+        hashes = [new_hash(task.algorithm) for _ in range(task.outputs)]
         at = list(begins)
         rows = strip_units(rule, self.buffers.strip)
         for top in range(0, rule.units, rows):
@@ -156,7 +158,7 @@ class Workers:
                     output.write(piece, at[k])
                 at[k] += piece.nbytes
             self.results.put(Done(task, nbytes=n))
-        return tuple(digest.hexdigest() for digest in hashes)
+        return tuple(f"{task.algorithm}:{held.hexdigest()}" for held in hashes)
 
 
 @contextmanager
