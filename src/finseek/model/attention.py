@@ -69,7 +69,12 @@ class MultiHeadLatentAttention(nn.Module):
         self.scale = softmax_scale(config)
 
     def forward(
-        self, x: Tensor, phasor: Tensor, mask: Tensor | None = None, cache: LatentCache | None = None
+        self,
+        x: Tensor,
+        phasor: Tensor,
+        mask: Tensor | None = None,
+        cache: LatentCache | None = None,
+        last: bool = False,
     ) -> Tensor:
         """Attend.
 
@@ -78,17 +83,19 @@ class MultiHeadLatentAttention(nn.Module):
             phasor: rotation of each token, complex (B or 1, T, r/2).
             mask: who may be attended to, bool (B, 1, T, S); None is causal over these T tokens.
             cache: the layer's earlier tokens; this call's are added to it.
+            last: let the last token alone attend; the others only join the cache.
 
         Returns:
-            (B, T, D).
+            (B, T, D), or (B, 1, D) for `last`.
         """
-        q_nope, q_rope = self.queries(x, phasor)
         latents = self.latents(x, phasor)
-        decoding = cache is not None and not cache.is_empty
+        decoding = last or (cache is not None and not cache.is_empty)
         if cache is not None:
             latents = cache.append(latents)
+        if last:
+            x, phasor, mask = x[:, -1:], phasor[:, -1:], None if mask is None else mask[:, :, -1:]
         form = self.absorbed if decoding else self.expanded
-        return self.o_proj(form(q_nope, q_rope, latents, mask).flatten(-2))
+        return self.o_proj(form(*self.queries(x, phasor), latents, mask).flatten(-2))
 
     def queries(self, x: Tensor, phasor: Tensor) -> tuple[Tensor, Tensor]:
         """q^C and the rotated q^R of every head: (B, T, H, n) and (B, T, H, r)."""
@@ -115,8 +122,8 @@ class MultiHeadLatentAttention(nn.Module):
         """Attention on the latents: one key [c ; k^R] and one value c for all heads: -> (B, T, H, v)."""
         B, T, H, _ = q_nope.shape
         W_UK, W_UV = self.up_projections()
-        q = torch.cat([torch.einsum("bthn,hnr->bthr", q_nope, W_UK), q_rope], dim=-1)
-        scores = (q.flatten(1, 2) @ latents.mT).view(B, T, H, -1) * self.scale
+        q = torch.cat([torch.einsum("bthn,hnr->bthr", q_nope, W_UK), q_rope], dim=-1) * self.scale
+        scores = (q.flatten(1, 2) @ latents.mT).view(B, T, H, -1)
         if mask is not None:
             scores = scores.masked_fill(~mask.transpose(1, 2), float("-inf"))
         wide = torch.promote_types(scores.dtype, torch.float32)

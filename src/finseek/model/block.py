@@ -29,9 +29,11 @@ class DeepSeekBlock(nn.Module):
         mask: Tensor | None = None,
         counted: Tensor | None = None,
         cache: LatentCache | None = None,
+        last: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
-        """Run the layer on h (B, T, D): the new h, and the balance loss or None."""
-        h = h + self.self_attn(self.input_layernorm(h), phasor, mask, cache)
+        """Run the layer on h (B, T, D): the new h, for `last` its last token's alone, and the balance loss."""
+        attended = self.self_attn(self.input_layernorm(h), phasor, mask, cache, last)
+        h = (h[:, -1:] if last else h) + attended
         x = self.post_attention_layernorm(h)
         y, balance = self.mlp(x, counted) if self.is_moe else (self.mlp(x), None)
         return h + y, balance

@@ -93,8 +93,10 @@ class LayerCache:
         return self.latents[:, :end]
 
 
-def advance(model: DeepSeekV3, cache: Cache, tokens: Tensor) -> Tensor:
+def advance(model: DeepSeekV3, cache: Cache, tokens: Tensor, last: bool = False) -> Tensor:
     """Run new tokens (B, T) on top of the cache, which grows by them: (B, T, D) after the final norm.
+
+    With `last` the last token's alone, (B, 1, D), which spares a prompt most of the last layer.
 
     Long prompts go a few rows at a time, so that what a layer makes of them stays small, and on a CPU near.
     """
@@ -102,6 +104,6 @@ def advance(model: DeepSeekV3, cache: Cache, tokens: Tensor) -> Tensor:
     rows = max(1, TOGETHER.get(tokens.device.type, 16384) // T)
     parts = [slice(first, min(first + rows, B)) for first in range(0, B, rows)]
     context = cache.context(cache.length, T)
-    hs = [model.model(tokens[part], context.rows(part), cache.rows(part))[0] for part in parts]
+    hs = [model.model(tokens[part], context.rows(part), cache.rows(part), last)[0] for part in parts]
     cache.length += T
     return hs[0] if len(hs) == 1 else torch.cat(hs)

@@ -58,13 +58,20 @@ class DeepSeekModel(nn.Module):
         self.layers = nn.ModuleList(blocks + [MTPBlock(config, L + depth) for depth in range(depths)])
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 
-    def forward(self, input_ids: Tensor, context: Context, cache: Latents | None = None) -> tuple[Tensor, list[Tensor]]:
-        """Tokens (B, T) -> h (B, T, D) after the final norm, and the balance losses of the layers."""
+    def forward(
+        self, input_ids: Tensor, context: Context, cache: Latents | None = None, last: bool = False
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Tokens (B, T) -> h (B, T, D) after the final norm, and the balance losses of the layers.
+
+        Where the `last` token's h (B, 1, D) is all that is wanted, the last layer runs for it alone: decoding only.
+        """
+        L = self.config.num_hidden_layers
         h = self.embed_tokens(input_ids)
         phasor = phasors(self.config, context.positions, h.dtype)
         balances = []
-        for layer, block in enumerate(self.layers[: self.config.num_hidden_layers]):
-            h, balance = block(h, phasor, context.mask, context.counted, cache.layer(layer) if cache else None)
+        for layer, block in enumerate(self.layers[:L]):
+            latents = cache.layer(layer) if cache else None
+            h, balance = block(h, phasor, context.mask, context.counted, latents, last and layer == L - 1)
             balances += [] if balance is None else [balance]
         return self.norm(h), balances
 

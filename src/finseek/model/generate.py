@@ -94,7 +94,7 @@ def plain_tokens(
     model: DeepSeekV3, cache: Cache, tokens: Tensor, choose: Callable[[Tensor], Tensor]
 ) -> Iterator[Tensor]:
     """Endless continuation of a prompt (B, T): each next token (B, 1), by `choose` from the logits (B, V)."""
-    tokens = choose(model.lm_head(advance(model, cache, tokens)[:, -1]))
+    tokens = choose(model.lm_head(advance(model, cache, tokens, last=True)[:, -1]))
     yield tokens
     recorded = FixedStep(model, cache).record() if can_record(model) else None
     while True:
@@ -189,7 +189,7 @@ def _score_batch(
     device = model.lm_head.weight.device
     tokens, padding = (part.to(device) for part in _pad(prompts, left=True))
     cache = Cache.empty(model, *tokens.shape, padding)
-    h = advance(model, cache, tokens)[:, -1:]
+    h = advance(model, cache, tokens, last=True)
 
     owner = torch.tensor([i for i, group in enumerate(continuations) for _ in group], dtype=torch.int64, device=device)
     if not len(owner):

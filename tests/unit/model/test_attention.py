@@ -106,6 +106,22 @@ def test_a_prompt_may_run_a_few_rows_at_a_time(
 
 
 @pytest.mark.parametrize("padded", [False, True])
+@pytest.mark.parametrize("pieces", [[23], [9, 14]])
+def test_the_last_token_alone_is_the_last_of_all(
+    make_model: Make, ids: Tensor, pieces: list[int], padded: bool
+) -> None:
+    model = make_model()
+    padding = (torch.arange(23) < torch.tensor([[0], [4], [9]])) if padded else None
+    with torch.no_grad():
+        whole, brief = (Cache.empty(model, 3, 23, padding) for _ in range(2))
+        for piece in ids.split(pieces, dim=1):
+            h = advance(model, brief, piece, last=True)
+            assert h.shape[1] == 1
+            torch.testing.assert_close(h, advance(model, whole, piece)[:, -1:], rtol=0, atol=1e-5)
+    torch.testing.assert_close(brief.latents, whole.latents, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("padded", [False, True])
 def test_a_step_of_fixed_shapes_equals_a_growing_one(make_model: Make, ids: Tensor, padded: bool) -> None:
     model = make_model()
     padding = (torch.arange(23) < torch.tensor([[0], [4], [9]])) if padded else None

@@ -173,7 +173,7 @@ def test_speculation_gives_the_same_tokens_in_fewer_steps(make_model: Make, monk
     mask[1, :4] = 0
     steps: list[int] = []
     run = generate_module.advance
-    monkeypatch.setattr(generate_module, "advance", lambda *a: (steps.append(1), run(*a))[1])
+    monkeypatch.setattr(generate_module, "advance", lambda *a, **k: (steps.append(1), run(*a, **k))[1])
     plain = model.generate(rows[:, :9], mask, max_new_tokens=16)
     plain_steps = len(steps)
     steps.clear()
