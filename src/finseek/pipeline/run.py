@@ -104,7 +104,7 @@ def run(
             state.close("interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
             raise
         if not paths.manifest.exists():
-            _seal(loaded, validity, paths, sha256_json(description))
+            _seal(config, validity, paths, description)
         state.close("done")
     return RunResult(config, paths, outcomes)
 
@@ -207,9 +207,9 @@ def _in_words(counts: dict[str, Any]) -> str:
     return f": {', '.join(shown)}" if shown else ""
 
 
-def _seal(loaded: LoadedConfig, validity: Validity, paths: RunPaths, description: str) -> None:
+def _seal(config: Config, validity: Validity, paths: RunPaths, description: Mapping[str, Any]) -> None:
     """Set aside what another config left in the folder, then write the manifest, last of all."""
-    config, state = loaded.config, validity.state
+    state = validity.state
     stages, artifacts, sources = {}, {}, {}
     for stage in STAGES:
         record = state.stages.get(stage.name)
@@ -230,12 +230,8 @@ def _seal(loaded: LoadedConfig, validity: Validity, paths: RunPaths, description
         {
             "run": config.run.name,
             "finished": _now(),
-            "description_sha256": description,
-            "config_source": str(loaded.source) if loaded.source else None,
-            "config": config.to_json(),
-            "overrides": [{"key": o.key, "value": _plain(o.value), "origin": o.origin} for o in loaded.overrides],
-            "code": manifest.describe_code(),
-            "environment": manifest.describe_environment(),
+            "description_sha256": sha256_json(description),
+            **{name: description[name] for name in ("config_source", "config", "overrides", "code", "environment")},
             "inputs": sources,
             "stages": stages,
             "artifacts": artifacts,

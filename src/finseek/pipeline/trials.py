@@ -6,20 +6,21 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from math import sqrt
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 import numpy as np
 from numpy.typing import ArrayLike
 
 from finseek.audit.trials import Head, check_lock, deflate, head_of, record_trials, trials_on, verify_trials
-from finseek.backtest.performance import returns_of
-from finseek.backtest.sweep import SweepResult
 from finseek.core.artifacts import read_json, sha256_file, sha256_json
 from finseek.core.errors import InputError
 from finseek.pipeline.config import Config
 from finseek.pipeline.manifest import read_manifest
 from finseek.pipeline.paths import RunPaths
+
+if TYPE_CHECKING:
+    from finseek.backtest import SweepResult
 
 SESSIONS_A_YEAR = 252
 DECIDES = ("split", "instruct", "prompt", "model", "train", "parallel", "evaluate", "backtest")
@@ -113,6 +114,8 @@ def deflated(looks: Mapping[str, float | None], equity: ArrayLike | None) -> dic
     """What this run's Sharpe ratio is worth after so many looks; None where it did not trade or never varied."""
     if equity is None:
         return None
+    from finseek.backtest.performance import returns_of
+
     try:
         return deflate(list(looks.values()), returns_of(np.asarray(equity, dtype=np.float64)))
     except InputError:

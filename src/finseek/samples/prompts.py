@@ -102,7 +102,7 @@ def iterate_built(
             "uid": thesis.uid,
             "ticker": thesis.ticker,
             "as_of_date": thesis.as_of_date.isoformat(),
-            "action": thesis.action.value,
+            "action": str(thesis.action),
             "split": split,
             "action_span": span,
         }
@@ -117,8 +117,9 @@ def build_prompt(thesis: Thesis, snapshots: SnapshotText | None, options: Prompt
         words.append(f"ticker={thesis.ticker}")
     if options.as_of_date:
         words.append(f"as_of={thesis.as_of_date.isoformat()}")
-    for back, action in enumerate(history.last(thesis.ticker, thesis.as_of_date, options.last_actions), 1):
-        words.append(f"last_action_{back}={action.value if action else NO_ACTION}")
+    if options.last_actions:
+        for back, action in enumerate(history.last(thesis.ticker, thesis.as_of_date, options.last_actions), 1):
+            words.append(f"last_action_{back}={action or NO_ACTION}")
     for name in options.indicators:
         if name not in thesis.indicators:
             raise InputError(
@@ -127,7 +128,7 @@ def build_prompt(thesis: Thesis, snapshots: SnapshotText | None, options: Prompt
             )
         words.append(f"{name}={thesis.indicators[name].strip()}")
     market = snapshots.text(thesis.ticker, thesis.as_of_date) if snapshots is not None else ""
-    return "\n".join(part for part in (instruction, thesis.input, " ".join(words), market) if part)
+    return "\n".join(filter(None, (instruction, thesis.input, " ".join(words), market)))
 
 
 def build_answer(thesis: Thesis, options: PromptOptions) -> tuple[str, list[int] | None]:
@@ -135,7 +136,7 @@ def build_answer(thesis: Thesis, options: PromptOptions) -> tuple[str, list[int]
     if thesis.output is not None:
         return thesis.output, None
     bodies = {
-        "action": thesis.action.value,
+        "action": str(thesis.action),
         "reasoning": shortened(thesis.reasoning, options.max_reasoning_chars),
         "support": shortened(thesis.support, options.max_support_chars),
     }
@@ -144,14 +145,14 @@ def build_answer(thesis: Thesis, options: PromptOptions) -> tuple[str, list[int]
 
 def tagged(parts: Sequence[tuple[str, str]]) -> tuple[str, list[int] | None]:
     """Parts as ``<tag>body</tag>`` lines, and the span of the action's body and closing tag."""
-    text, span = "", None
+    lines, span, start = [], None, 0
     for tag, body in parts:
-        text += f"\n<{tag}>" if text else f"<{tag}>"
-        start = len(text)
-        text += f"{body}</{tag}>"
+        line = f"<{tag}>{body}</{tag}>"
         if tag == "action":
-            span = [start, len(text)]
-    return text, span
+            span = [start + len(tag) + 2, start + len(line)]
+        lines.append(line)
+        start += len(line) + 1
+    return "\n".join(lines), span
 
 
 def shortened(text: str, limit: int | None) -> str:

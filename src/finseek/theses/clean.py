@@ -18,6 +18,7 @@ from finseek.theses.refuse import Refused, cut, shown
 
 KNOWN = frozenset({"ticker", "as_of_date", "reasoning", "support", "action", "instruction", "input", "output"})
 ALIASES = {"symbol": "ticker", "stock": "ticker"}
+CUSTOM = ("output", "instruction", "input")
 ANSWER_TAGS = ("action", "reasoning", "support")
 
 _TICKER = re.compile(r"[A-Z0-9^][A-Z0-9.\-^=_/]{0,23}")
@@ -70,6 +71,7 @@ class Cleaner:
     options: ThesesOptions
     contents: dict[str, int] = field(default_factory=dict)
     conflicting: set[str] = field(default_factory=set)
+    _tickers: dict[str, str] = field(default_factory=dict)
     _dates: dict[str, date] = field(default_factory=dict)
     _actions: dict[str, Action] = field(default_factory=dict)
 
@@ -112,11 +114,11 @@ class Cleaner:
 
     def _thesis(self, raw: Raw) -> Thesis:
         fields = raw.fields
-        ticker = self._ticker(fields.get("ticker"))
+        ticker = self._tickers.get(fields.get("ticker", "")) or self._ticker(fields.get("ticker", ""))
         as_of_date = self._date(fields.get("as_of_date"))
-        output = self._text("output", raw) or None
-        instruction = self._text("instruction", raw) or None
-        input_ = self._text("input", raw) or None
+        output = instruction = input_ = None
+        if not fields.keys().isdisjoint(CUSTOM):
+            output, instruction, input_ = (self._text(name, raw) or None for name in CUSTOM)
         action = self._action(fields.get("action"), output)
         reasoning = self._text("reasoning", raw, required=output is None)
         support = self._text("support", raw, required=output is None)
@@ -139,12 +141,13 @@ class Cleaner:
             raw.salvaged,
         )
 
-    def _ticker(self, text: str | None) -> str:
-        ticker = (text or "").strip().upper()
+    def _ticker(self, text: str) -> str:
+        ticker = text.strip().upper()
         if not ticker:
             raise Refused("missing_ticker", "no ticker on the thesis or above it: name one")
         if not _TICKER.fullmatch(ticker):
             raise Refused("bad_ticker", f"ticker {shown(ticker)} is no symbol: letters, digits and .-^=_/ only")
+        self._tickers[text] = ticker
         return ticker
 
     def _date(self, text: str | None) -> date:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from datetime import date
-from itertools import count, islice
+from itertools import count
+from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from finseek.core.actions import Action
 from finseek.core.artifacts import atomic_file, atomic_folder, refuse_foreign, write_json, write_lines
@@ -23,8 +26,9 @@ from finseek.theses.split import SPLITS, split_by_time
 if TYPE_CHECKING:
     import polars as pl
 
-ROWS = 10_000
-IN_MEMORY = 64 * 1024 * 1024
+ROWS = 2_000  # of a row group, about 5 MB
+BATCH = 500  # theses in memory at a time
+BUFFER = 1 << 20
 
 
 class ThesisKey(msgspec.Struct, frozen=True, gc=False):
@@ -36,11 +40,14 @@ class ThesisKey(msgspec.Struct, frozen=True, gc=False):
     action: Action
 
 
+K = TypeVar("K", ThesisKey, Thesis)
+
+
 def write_split(theses: Path, folder: Path, sessions: Sessions | None, options: SplitOptions) -> dict[str, Any]:
     """Split the theses of ``all.jsonl`` into ``train/validation/test.parquet`` and prove it in ``certificate.json``.
 
-    ``dropped.jsonl`` names every thesis that is in no split, with the reason. Of a file above 64 MiB only uid, ticker,
-    date and action of all theses are held at a time, unless near-duplicates are looked for.
+    ``dropped.jsonl`` names every thesis that is in no split, with the reason. Only uid, ticker, date and action of all
+    theses are held at a time, and the texts where near-duplicates are looked for.
 
     Returns:
         the certificate.
@@ -49,18 +56,13 @@ def write_split(theses: Path, folder: Path, sessions: Sessions | None, options: 
         ConfigError, InputError: as :func:`finseek.theses.split.split_by_time`.
         ArtifactError: ``theses`` is missing or holds something else.
     """
-    whole = options.near_duplicate_threshold is not None or (theses.is_file() and theses.stat().st_size <= IN_MEMORY)
-    ends: list[int] = []
-    keys: list[Thesis] | list[ThesisKey] = load_theses(theses) if whole else list(_keys(theses, ends))
+    record = ThesisKey if options.near_duplicate_threshold is None else Thesis
+    keys, ends = _keys(theses, record)
     split = split_by_time(keys, sessions, options)
-    if whole:
-        for name in SPLITS:
-            write_theses_table(folder / f"{name}.parquet", getattr(split, name))
-    else:
-        name_of = {key.uid: name for name in SPLITS for key in getattr(split, name)}
-        names = [name_of.get(key.uid) for key in keys]
-        for name in SPLITS:
-            write_theses_table(folder / f"{name}.parquet", _lines_of(name, names, theses, ends))
+    name_of = {key.uid: name for name in SPLITS for key in getattr(split, name)}
+    names = np.array([name_of.get(key.uid, "") for key in keys])
+    for name in SPLITS:
+        _write_table(folder / f"{name}.parquet", _batches(theses, ends, np.flatnonzero(names == name)))
     encode = msgspec.json.Encoder().encode
     dropped = (
         encode({"reason": reason, **{name: getattr(key, name) for name in ThesisKey.__struct_fields__}})
@@ -93,35 +95,38 @@ def write_folds(theses: Path, folder: Path, sessions: Sessions, options: FoldOpt
     return [fold.certificate for fold in folds]
 
 
-def write_theses_table(path: Path, theses: Iterable[Any]) -> None:
-    """Write theses as one Parquet file that :func:`iterate_split` reads; memory holds one row group."""
+def write_theses_table(path: Path, theses: Sequence[Thesis]) -> None:
+    """Write theses as one Parquet file that :func:`iterate_split` reads."""
+    _write_table(path, (theses[start : start + BATCH] for start in range(0, len(theses), BATCH)))
+
+
+def _write_table(path: Path, batches: Iterator[Sequence[Thesis]]) -> None:
+    """Write batches of theses as one Parquet file; memory holds a few of them and a row group."""
     from polars.io.plugins import register_io_source
 
     # Uncompressed: a fifth of the time of lz4, and the texts lie uncompressed in all.jsonl already.
     layout: dict[str, Any] = {"compression": "uncompressed", "row_group_size": ROWS, "statistics": False}
-    rest = iter(theses)
-    first = frame_of(list(islice(rest, ROWS)))
+    first = frame_of(next(batches, ()))
 
     def frames(*_: object) -> Iterator[pl.DataFrame]:
         yield first
-        while rows := list(islice(rest, ROWS)):
-            yield frame_of(rows)
+        yield from map(frame_of, batches)
 
     with atomic_file(path) as partial:
-        if len(first) < ROWS:
+        if len(first) < BATCH:
             first.write_parquet(partial, **layout)
         else:
             register_io_source(frames, schema=first.schema).sink_parquet(partial, **layout)
 
 
-def frame_of(theses: list[Thesis]) -> pl.DataFrame:
+def frame_of(theses: Sequence[Thesis]) -> pl.DataFrame:
     """Theses as a polars frame, a column a field; indicators as JSON text."""
     import polars as pl
 
-    columns: dict[str, Any] = {name: [getattr(thesis, name) for thesis in theses] for name in Thesis.__struct_fields__}
+    columns: dict[str, Any] = {name: list(map(attrgetter(name), theses)) for name in Thesis.__struct_fields__}
     encode = msgspec.json.encode
     columns["indicators"] = [encode(value).decode() if value else "{}" for value in columns["indicators"]]
-    columns["action"] = [action.value for action in columns["action"]]
+    columns["action"] = list(map(str, columns["action"]))
     schema = {name: pl.String for name in columns} | {
         "as_of_date": pl.Date, "index": pl.Int64, "salvaged": pl.Boolean,
     }  # fmt: skip
@@ -136,18 +141,19 @@ def iterate_split(path: Path) -> Iterator[Thesis]:
     """
     import polars as pl
 
+    decode = msgspec.json.decode
+    actions = {action.value: action for action in Action}
     try:
         table = pl.scan_parquet(path)
         for offset in count(step=ROWS):
             rows = table.slice(offset, ROWS).select(Thesis.__struct_fields__).collect()
             columns = rows.to_dict(as_series=False)
-            columns["action"] = [Action(action) for action in columns["action"]]
-            decode = msgspec.json.decode
+            columns["action"] = map(actions.__getitem__, columns["action"])
             columns["indicators"] = [{} if text == "{}" else decode(text) for text in columns["indicators"]]
             yield from map(Thesis, *columns.values())
             if len(rows) < ROWS:
                 return
-    except (pl.exceptions.PolarsError, OSError, ValueError) as error:
+    except (pl.exceptions.PolarsError, OSError, ValueError, KeyError) as error:
         raise ArtifactError(f"{path} is no split of theses ({error}): run the split stage") from error
 
 
@@ -156,26 +162,28 @@ def load_split(path: Path) -> list[Thesis]:
     return list(iterate_split(path))
 
 
-def _lines_of(split: str, names: list[str | None], path: Path, ends: list[int]) -> Iterator[Thesis]:
-    """The theses of one split, by the name that each line of ``all.jsonl`` was given and the byte where it ends."""
-    decode = msgspec.json.Decoder(Thesis).decode
-    start = 0
-    with path.open("rb", buffering=0) as lines:
-        for name, end in zip(names, ends, strict=True):
-            if name == split:
-                yield decode(os.pread(lines.fileno(), end - start, start))
-            start = end
-
-
-def _keys(path: Path, ends: list[int]) -> Iterator[ThesisKey]:
-    """The key of each line; where it ends, in bytes, is added to ``ends``."""
-    decode = msgspec.json.Decoder(ThesisKey).decode
-    end = 0
+def _keys(path: Path, record: type[K]) -> tuple[list[K], NDArray[np.int64]]:
+    """The record of each line, and the byte where each line begins, with the end of the file as the last."""
+    keys: list[K] = []
+    lengths = [0]
     try:
-        with path.open("rb") as lines:
-            for line in lines:
-                yield decode(line)
-                end += len(line)
-                ends.append(end)
+        decode = msgspec.json.Decoder(record).decode
+        with path.open("rb", BUFFER) as lines:
+            while block := lines.readlines(BUFFER):
+                keys += map(decode, block)
+                lengths += map(len, block)
     except (OSError, msgspec.DecodeError) as error:
         raise ArtifactError(f"{path} does not hold theses ({error}): run the theses stage") from error
+    return keys, np.cumsum(lengths)
+
+
+def _batches(path: Path, starts: NDArray[np.int64], places: NDArray[np.int64]) -> Iterator[list[Thesis]]:
+    """The theses at the given lines, ``BATCH`` at a time; lines that follow each other are read in one go."""
+    decode = msgspec.json.Decoder(Thesis).decode_lines
+    with path.open("rb", buffering=0) as lines:
+        for start in range(0, len(places), BATCH):
+            batch = places[start : start + BATCH]
+            first = np.r_[True, np.diff(batch) != 1]
+            begins, ends = starts[batch[first]].tolist(), starts[batch[np.r_[first[1:], True]] + 1].tolist()
+            runs = (os.pread(lines.fileno(), end - begin, begin) for begin, end in zip(begins, ends, strict=True))
+            yield decode(b"".join(runs))

@@ -157,7 +157,7 @@ def _ticker_of(element: etree._Element, names: _Names) -> str | None:
 def _thesis(element: etree._Element, ticker: str | None, name: str, index: int, names: _Names) -> Raw:
     fields: dict[str, str] = {}
     raw = Raw(fields, {}, name, index, _line(element), is_xml=True)
-    for key, value in element.attrib.items():
+    for key, value in element.items():
         _take(raw, names[str(key)], str(value))
     for child in element:
         field = names[child.tag]

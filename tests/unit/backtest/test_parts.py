@@ -299,8 +299,8 @@ def test_sweep_on_the_compiled_kernel_gives_the_same(walk, everywhere, monkeypat
         "allow_leverage": [True],
     }
     slow = sweep(everywhere(prices, WORDS), prices, QUIET, grid)
-    monkeypatch.setattr(sys.modules["finseek.backtest.sweep"], "_WORTH_COMPILING", 0)
-    monkeypatch.setattr(sys.modules["finseek.backtest.sweep"], "_BATCH_CELLS", 1)
+    monkeypatch.setattr(sys.modules["finseek.backtest.sweeps"], "_WORTH_COMPILING", 0)
+    monkeypatch.setattr(sys.modules["finseek.backtest.sweeps"], "_BATCH_CELLS", 1)
     fast = sweep(everywhere(prices, WORDS), prices, QUIET, grid)
     assert np.allclose(fast.returns, slow.returns, rtol=0, atol=1e-13)
     assert not np.array_equal(fast.returns, slow.returns)
