@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 
 import finseek
-from finseek.core.artifacts import sha256_file, sha256_json, write_json
+from finseek.core.artifacts import sha256_file, sha256_json, write_bytes
 from finseek.core.errors import ArtifactError
 
 FileRecord = dict[str, Any]
@@ -130,4 +130,4 @@ class RunState:
 
     def _write(self, **changes: Any) -> None:
         self._state.update(changes)
-        write_json(self._path, self._state)
+        write_bytes(self._path, orjson.dumps(self._state, option=orjson.OPT_INDENT_2) + b"\n")

@@ -40,7 +40,7 @@ class ThesisKey(msgspec.Struct, frozen=True, gc=False):
     action: Action
 
 
-K = TypeVar("K", ThesisKey, Thesis)
+K = TypeVar("K", bound=ThesisKey | Thesis)
 
 
 def write_split(theses: Path, folder: Path, sessions: Sessions | None, options: SplitOptions) -> dict[str, Any]:
@@ -56,7 +56,7 @@ def write_split(theses: Path, folder: Path, sessions: Sessions | None, options: 
         ConfigError, InputError: as :func:`finseek.theses.split.split_by_time`.
         ArtifactError: ``theses`` is missing or holds something else.
     """
-    record = ThesisKey if options.near_duplicate_threshold is None else Thesis
+    record: type[ThesisKey | Thesis] = ThesisKey if options.near_duplicate_threshold is None else Thesis
     keys, ends = _keys(theses, record)
     split = split_by_time(keys, sessions, options)
     name_of = {key.uid: name for name in SPLITS for key in getattr(split, name)}
@@ -148,7 +148,7 @@ def iterate_split(path: Path) -> Iterator[Thesis]:
         for offset in count(step=ROWS):
             rows = table.slice(offset, ROWS).select(Thesis.__struct_fields__).collect()
             columns = rows.to_dict(as_series=False)
-            columns["action"] = map(actions.__getitem__, columns["action"])
+            columns["action"] = list(map(actions.__getitem__, columns["action"]))
             columns["indicators"] = [{} if text == "{}" else decode(text) for text in columns["indicators"]]
             yield from map(Thesis, *columns.values())
             if len(rows) < ROWS:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from datetime import date, timedelta
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import msgspec
@@ -171,16 +172,15 @@ def test_files(tmp_path: Path) -> None:
 
 def test_files_of_an_empty_validation_and_of_many_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("finseek.theses.split_files.ROWS", 7)
-    write_records(tmp_path / "all.jsonl", THESES)
-    for folder, in_memory in (("one", 0), ("two", 10**9)):
-        monkeypatch.setattr("finseek.theses.split_files.IN_MEMORY", in_memory)
+    monkeypatch.setattr("finseek.theses.split_files.BATCH", 3)
+    shuffled = Random(1).sample(THESES, len(THESES))
+    for folder, theses in (("in order", THESES), ("shuffled", shuffled)):
+        write_records(tmp_path / "all.jsonl", theses)
         write_split(tmp_path / "all.jsonl", tmp_path / folder, SESSIONS, options(validation_days=0))
-    assert load_split(tmp_path / "one" / "validation.parquet") == []
-    split = split_by_time(THESES, SESSIONS, options(validation_days=0))
-    assert load_split(tmp_path / "one" / "train.parquet") == split.train
-    for name in ("train", "test"):
-        files = [(tmp_path / folder / f"{name}.parquet").read_bytes() for folder in ("one", "two")]
-        assert files[0] == files[1]
+        assert load_split(tmp_path / folder / "validation.parquet") == []
+        split = split_by_time(theses, SESSIONS, options(validation_days=0))
+        for name in ("train", "test"):
+            assert load_split(tmp_path / folder / f"{name}.parquet") == getattr(split, name)
 
 
 def test_files_that_are_not_there(tmp_path: Path) -> None:
