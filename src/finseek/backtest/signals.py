@@ -223,7 +223,7 @@ def _signal_of(row: dict[str, Any], action: str, carries: bool, scored: bool) ->
     if carries and all(row[name] not in (None, "") for name in _PROBABILITIES):
         probabilities = tuple(float(row[name]) for name in _PROBABILITIES)
     if (word := row.get(action)) not in (None, ""):
-        return Signal(ticker, day, action=parse_action(word), probabilities=probabilities)
+        return Signal(ticker, day, action=parse_action(str(word)), probabilities=probabilities)
     if (weight := row.get("weight")) not in (None, ""):
         return Signal(ticker, day, weight=float(weight))
     return Signal(ticker, day)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import date, datetime
+from datetime import date, datetime, time
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ def read_table(path: Path, what: str) -> pl.DataFrame:
         if path.suffix.lower() == ".parquet":
             return pl.read_parquet(path)
         if path.suffix.lower() == ".csv":
-            return pl.read_csv(path, infer_schema=False)
+            return _without_repeats(pl.read_csv(path, infer_schema=False), f"{what} {path}")
     except pl.exceptions.NoDataError:
         raise InputError(f"{what} {path} is empty") from None
     except (pl.exceptions.PolarsError, OSError) as problem:
@@ -34,12 +34,24 @@ def read_table(path: Path, what: str) -> pl.DataFrame:
     raise InputError(f"{what} {path}: the ending must be .csv or .parquet")
 
 
+def _without_repeats(table: pl.DataFrame, source: str) -> pl.DataFrame:
+    """The table, if no name stands twice in its header: polars renames the second, which would be lost in silence."""
+    for name in table.columns:
+        first, mark, _ = name.rpartition("_duplicated_")
+        if mark and first and first in table.columns:
+            raise InputError(f"{source} has several columns {first!r}: keep one")
+    return table
+
+
 def to_date(value: Any, name: str) -> date:
-    """A cell as a date: a date, a datetime or text of the form 2025-01-31; everything else raises ValueError."""
-    if isinstance(value, datetime):
+    """A cell as a date: a date, a midnight or text of the form 2025-01-31; everything else raises ValueError.
+
+    A time of the day is refused: midnight elsewhere is the evening before here, and would decide a session too early.
+    """
+    if isinstance(value, datetime) and value.time() == time(0):
         return value.date()
-    if isinstance(value, date):
+    if isinstance(value, date) and not isinstance(value, datetime):
         return value
     if isinstance(value, str) and _ISO_DATE.fullmatch(value):
         return date.fromisoformat(value)
-    raise ValueError(f"{name} {value!r} is not a date of the form 2025-01-31")
+    raise ValueError(f"{name} {str(value)!r} is not a date of the form 2025-01-31")

@@ -97,6 +97,8 @@ def _named(table: pl.DataFrame, source: Path, options: PricesOptions) -> pl.Data
                 f"{source} has no column {name!r}, only {', '.join(table.columns)}: "
                 f"set prices.columns.{column} to its name there{hint}"
             )
+        if f"{name}_duplicated_0" in table.columns:  # so polars calls the second of two columns of a CSV
+            raise InputError(f"{source} has several columns {name!r}: keep one")
     return table.select(pl.col(name).alias(column) for column, name in names.items())
 
 

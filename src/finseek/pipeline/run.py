@@ -57,7 +57,10 @@ def select_stages(first: str | None, last: str | None, skip: Collection[str]) ->
     end = names.index(last) if last else len(names) - 1
     if begin > end:
         raise ConfigError(f"--from {first} comes after --until {last}: nothing would run")
-    return tuple(stage for stage in STAGES[begin : end + 1] if stage.name not in skip)
+    chosen = tuple(stage for stage in STAGES[begin : end + 1] if stage.name not in skip)
+    if not chosen:
+        raise ConfigError(f"--skip {', '.join(skip)} leaves no stage: nothing would run")
+    return chosen
 
 
 def run(
@@ -132,10 +135,19 @@ def plan_run(loaded: LoadedConfig, *, first: str | None, last: str | None, skip:
 def _check(chosen: Iterable[Stage], config: Config) -> None:
     """Refuse before any work what a chosen stage would refuse later: its part of the config, a missing source."""
     check_model(config)
+    _refuse_to_replace_sources(config)
     for stage in chosen:
         if not stage.absent(config):
             stage.check(config)
             external_inputs(stage, config)
+
+
+def _refuse_to_replace_sources(config: Config) -> None:
+    """Refuse a copy that would be written over what a stage reads, or among it."""
+    for label, source in ((label, path) for stage in STAGES for label, path in stage.sources(config).items()):
+        for copy in (copy.resolve() for stage in STAGES for copy in stage.copies(config)):
+            if copy == source.resolve() or (source.is_dir() and copy.is_relative_to(source.resolve())):
+                raise ConfigError(f"the run would write {copy} over {label} {source} or into it: write elsewhere")
 
 
 def _run_stages(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, date, datetime
+
 import numpy as np
 import polars as pl
 import pytest
@@ -59,11 +61,29 @@ def test_eval_results_are_taken_unchanged(tmp_path):
         ("ticker,as_of_date,action\nA,2024-01-02,BUY\nA,2024-01-03,buy it\n", "line 3: action 'buy it'"),
         ("ticker,as_of_date,weight\nA,2024-01-02,much\n", "line 2"),
         ("ticker,as_of_date,action\n,2024-01-02,BUY\n", "line 2: the ticker is empty"),
+        ("ticker,as_of_date,action,action\nA,2024-01-02,BUY,SELL\n", "several columns 'action': keep one"),
     ],
 )
 def test_a_bad_file_is_one_clear_line(tmp_path, content, says):
     path = tmp_path / "signals.csv"
     path.write_text(content)
+    with pytest.raises(InputError) as error:
+        read_signals(path)
+    assert says in str(error.value)
+    assert one_line(error)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"action": [1]}, "line 2: action '1' is none of"),
+        ({"as_of_date": [datetime(2024, 1, 1, 23, tzinfo=UTC)]}, "line 2: as_of_date '2024-01-01 23:00:00"),
+    ],
+)
+def test_a_parquet_of_other_types_is_one_clear_line(tmp_path, change, says):
+    """A midnight of Berlin that was stored in UTC is no signal of the session before."""
+    path = tmp_path / "signals.parquet"
+    pl.DataFrame({"ticker": ["A"], "as_of_date": [date(2024, 1, 2)], "action": ["BUY"]} | change).write_parquet(path)
     with pytest.raises(InputError) as error:
         read_signals(path)
     assert says in str(error.value)

@@ -96,6 +96,7 @@ def test_a_row_without_prices_is_no_bar_and_a_missing_volume_is_unknown(csv):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        (("volume", "close"), r"has several columns 'close': keep one"),
         (("volume", "shares"), r"has no column 'volume', only date, .*set prices\.columns\.volume"),
         (("adjusted_close", "adj"), "map it to close if the prices are adjusted already"),
         (("2024-01-03,BBB", "2024-01-02,BBB"), r"BBB has several rows for 2024-01-02 \(2 such rows\)"),

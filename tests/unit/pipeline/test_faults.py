@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from finseek.core.errors import InputError
+from finseek.core.errors import ConfigError, InputError
 from finseek.market import Prices, generate_prices, load_prices, write_prices
 from finseek.pipeline import load_config, run
 from finseek.pipeline.manifest import verify_manifest
@@ -103,6 +103,29 @@ def test_one_session_is_one_clear_line(study: Path, market: Path, tmp_path: Path
         run(load_config(study, [f"prices.source={tmp_path / 'day.parquet'}"]))
     assert "\n" not in str(error.value)
     assert not (tmp_path / "runs" / "study" / "manifest.json").exists()
+
+
+@pytest.mark.parametrize("place", ["theses.jsonl", "prices.parquet", "raw/all.jsonl"])
+def test_no_copy_replaces_what_a_run_reads(tmp_path: Path, place: str) -> None:
+    (tmp_path / "raw").mkdir()
+    for name in ("theses.jsonl", "prices.parquet", "raw/all.jsonl"):
+        (tmp_path / name).write_text("mine")
+    (tmp_path / "config.yaml").write_text(f"run: {{output_dir: '{tmp_path / 'runs'}'}}")
+    source = tmp_path / place
+    assignments = [
+        f"theses.source={source.parent if source.parent.name == 'raw' else tmp_path / 'theses.jsonl'}",
+        f"prices.source={tmp_path / 'prices.parquet'}",
+        f"theses.jsonl_output={source}",
+    ]
+    with pytest.raises(ConfigError, match="write elsewhere"):
+        run(load_config(tmp_path / "config.yaml", assignments), last="theses")
+    assert source.read_text() == "mine"
+
+
+def test_skipping_every_stage_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("theses: {source: raw}")
+    with pytest.raises(ConfigError, match="leaves no stage"):
+        run(load_config(tmp_path / "config.yaml"), last="theses", skip=["theses"])
 
 
 def test_secrets_stand_in_no_artifact(study: Path, tmp_path: Path) -> None:
