@@ -258,7 +258,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         return {}
     if not isinstance(tree, dict):
         raise ConfigError(f"config {path} holds a {type(tree).__name__}; it must hold sections such as `theses:`")
-    return {str(key): {} if value is None else _without_empty_parts(value) for key, value in tree.items()}
+    return {str(key): _without_empty_parts(value) for key, value in tree.items() if value is not None}
 
 
 def _without_empty_parts(section: Any) -> Any:

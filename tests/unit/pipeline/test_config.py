@@ -5,6 +5,7 @@ from pathlib import Path
 
 import jsonschema
 import pytest
+import yaml
 
 from finseek.core.errors import ConfigError
 from finseek.pipeline.config import json_schema, load_config, smoke_test
@@ -91,3 +92,13 @@ def test_the_schema_accepts_what_the_config_accepts(tmp_path: Path) -> None:
     jsonschema.validate(load_config(write(tmp_path, GOOD)).config.to_json(), schema)
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate({"backtest": {"slipage": 1}}, schema)
+
+
+def test_what_a_config_says_of_itself_reads_back_as_the_same(tmp_path: Path) -> None:
+    """Sections that are absent are null there, and null is absent."""
+    given = tmp_path / "given.yaml"
+    given.write_text("split: {train_end: 2024-12-31, test_start: 2025-01-01}\nmodel:\nbacktest:\n")
+    config = load_config(given).config
+    again = tmp_path / "again.yaml"
+    again.write_text(yaml.safe_dump(config.to_json()))
+    assert load_config(again).config == config
