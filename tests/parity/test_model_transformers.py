@@ -179,7 +179,7 @@ def test_mtp_equals_their_speculator(tmp_path: Path) -> None:
     with torch.no_grad():
         h, _ = model.model(ids, context_of(ids))
         (block,) = model.mtp_blocks()
-        ours, _ = block(h[:, :-1], model.model.embed_tokens(ids[:, 1:]), context_of(ids).first(13))
+        ours, _ = block(h[:, :-1], model.model.embed_tokens(ids[:, 1:]), context_of(ids).ahead(1))
         positions = torch.arange(1, 14)[None].expand(2, -1)
         _, logits, _ = module(ids[:, 1:], h[:, :-1], None, positions, None)
     assert relative(model.lm_head(ours[:, -1:]).detach(), logits) < TOLERANCE

@@ -30,12 +30,12 @@ class Context(NamedTuple):
         """The context of some rows alone."""
         return Context(*(None if part is None else part[rows] if len(part) > 1 else part for part in self))
 
-    def first(self, t: int) -> Context:
-        """The context of the first t tokens alone."""
+    def ahead(self, depth: int) -> Context:
+        """The context of the tokens with one `depth` ahead: the last ones go, and one before padding does not count."""
         return Context(
-            self.positions[:, :t],
-            None if self.mask is None else self.mask[..., :t, :t],
-            None if self.counted is None else self.counted[:, :t],
+            self.positions[:, :-depth],
+            None if self.mask is None else self.mask[..., :-depth, :-depth],
+            None if self.counted is None else self.counted[:, :-depth] & self.counted[:, depth:],
         )
 
 
@@ -47,7 +47,7 @@ def check_tokens(name: str, tokens: Tensor, vocab_size: int, also: int | None = 
     """
     if tokens.dim() != 2 or tokens.is_floating_point() or tokens.is_complex():
         raise InputError(f"{name}: {tokens.dtype} of shape {tuple(tokens.shape)} must be whole numbers (rows, tokens)")
-    if tokens.device.type != "cpu":
+    if tokens.device.type != "cpu" or type(tokens) is not Tensor:  # a fake tensor has no values
         return
     wrong = (tokens < 0) | (tokens >= vocab_size)
     wrong = wrong if also is None else wrong & (tokens != also)

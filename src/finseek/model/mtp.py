@@ -61,8 +61,7 @@ def mtp_loss(
     embedded = model.model.embed_tokens(input_ids)
     losses, balances = [], []
     for depth, block in enumerate(model.mtp_blocks(), start=1):
-        t = input_ids.shape[1] - depth  # the last `depth` positions have no token so far ahead
-        h, balance = block(h[:, :t], embedded[:, depth:], context.first(t))
+        h, balance = block(h[:, :-1], embedded[:, depth:], context.ahead(depth))  # the last has no token so far ahead
         losses.append(next_token_loss(h, model.lm_head, targets, ahead=depth + 1).mean)
         balances += [] if balance is None else [balance]
     return torch.stack(losses).mean(), balances

@@ -193,13 +193,18 @@ def test_positions_restart_with_each_segment() -> None:
     assert context.positions.tolist() == [[0, 1, 0, 1, 2, 0]]
 
 
-def test_the_first_tokens_of_a_context() -> None:
+def test_the_context_of_tokens_with_one_ahead() -> None:
+    """The last real token of a padded row has none ahead, as the last of a whole row, which is not there at all."""
     mask = torch.ones(2, 5)
     mask[0, :2] = 0
-    first = context_of(torch.zeros(2, 5), mask).first(3)
+    mask[1, 4:] = 0
+    whole = context_of(torch.zeros(2, 5), mask)
+    ahead = whole.ahead(2)
     alone = context_of(torch.zeros(2, 3), mask[:, :3])
-    assert all(torch.equal(a, b) for a, b in zip(first, alone, strict=True))
-    assert Context(torch.arange(4)[None]).first(2).mask is None
+    assert torch.equal(ahead.positions, alone.positions)
+    assert torch.equal(ahead.mask, alone.mask)
+    assert ahead.counted.tolist() == [[False, False, True], [True, True, False]]
+    assert Context(torch.arange(4)[None]).ahead(2).mask is None
 
 
 def test_fused_kernels_agree_on_the_scale(make_model: Make) -> None:

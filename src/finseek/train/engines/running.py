@@ -133,6 +133,8 @@ class Run:
         elif self.module.average is not None:
             self.place.fill(self.module.average)
         self._export(CHECKPOINT)
+        if self.place.world > 1:
+            dist.barrier()  # a slower process may still read the weights that go now
         if self.place.rank == 0:
             for name in (STATES, BEST, LAST_GOOD):
                 shutil.rmtree(output / name, ignore_errors=True)
