@@ -52,4 +52,4 @@ def test_a_label_in_the_prompt_is_flagged(tmp_path: Path, seed: int, leak: bool)
     print(f"leak {leak}, seed {seed}: {found['accuracy_real']:.3f} -> {found['accuracy_placebo']:.3f}, "
           f"above the majority {found['above_majority']}")  # fmt: skip
     assert found["leak"] == leak
-    assert found["change"]["high"] < 0
+    assert leak or found["change"]["high"] < 0
