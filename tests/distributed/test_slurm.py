@@ -100,7 +100,8 @@ def test_a_job_of_two_tasks_is_preempted_once_and_finishes(tmp_path: Path) -> No
         assert state("JobState") == "COMPLETED", output.read_text()
         assert state("Restarts") == "1"
         told = output.read_text()
-    assert "training stopped by SIG" in told
+    # Whichever node is signalled first stops both, so the first one may not have been signalled itself.
+    assert re.search(r"training stopped by (SIG\w+|a signal elsewhere) after step \d+", told), told
     assert steps(log) == list(range(1, STEPS + 1))
     assert (run / "train" / "checkpoint" / "config.json").is_file()
     assert os.listdir(run / "train" / "checkpoint")

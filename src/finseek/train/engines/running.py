@@ -189,7 +189,7 @@ class Run:
         if asked and not last:
             self.writer.wait()
             raise Stopped(
-                f"training stopped by {self.preemption.asked or 'a signal'} after step {at.step} of {self.total};"
+                f"training stopped by {self.preemption.asked or 'a signal elsewhere'} after step {at.step} of {self.total};"
                 " its state is saved: start the same run again to go on"
             )
 
