@@ -188,8 +188,9 @@ class Run:
         self.progress("train", at.step, self.total, "steps")
         if asked and not last:
             self.writer.wait()
+            by = self.preemption.asked or "a signal elsewhere"
             raise Stopped(
-                f"training stopped by {self.preemption.asked or 'a signal elsewhere'} after step {at.step} of {self.total};"
+                f"training stopped by {by} after step {at.step} of {self.total};"
                 " its state is saved: start the same run again to go on"
             )
 
