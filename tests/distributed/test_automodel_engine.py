@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 
-from finseek.checkpoint import QuantizeOptions, dequantize_checkpoint, quantize_checkpoint
+from finseek.checkpoint import QuantizeOptions, dequantize_checkpoint, export_hf, quantize_checkpoint
 from finseek.core.errors import ConfigError, Note, Stopped
 from finseek.model import DeepSeekConfig, DeepSeekV3
 from finseek.samples import Encoder
@@ -109,10 +109,45 @@ def test_experts_on_two_processes_from_fp8_weights(
     assert 0 < (trained.lm_head.weight.float() - before).abs().max() < 0.02
 
 
+@pytest.mark.parametrize("overrides", [{}, {"q_lora_rank": None, "first_k_dense_replace": 0}])
+def test_heads_and_experts_on_two_processes(make_job: Callable[..., TrainJob], overrides: dict[str, Any]) -> None:
+    both = {"tensor_model_parallel_size": 2, "expert_model_parallel_size": 2}
+    options = EQUAL | {"router_bias_update_rate": 0.01, "max_steps": 6}
+    job = make_job("run", TWO | both, overrides, **options)
+    result = load_engine("automodel").run(job)
+    assert_equal_curves(lines(job), reference(job))
+    ours = DeepSeekV3.from_pretrained(result.checkpoint).state_dict()
+    theirs = DeepSeekV3.from_pretrained(job.output.with_name("lightning") / "checkpoint").state_dict()
+    for name, tensor in ours.items():
+        torch.testing.assert_close(tensor, theirs[name], atol=2e-4, rtol=1e-3, msg=name)
+
+
+def test_adapters_on_shared_heads_are_written_whole(
+    make_job: Callable[..., TrainJob], corpus: Path, tmp_path: Path
+) -> None:
+    lora = {"rank": 4, "alpha": 8.0, "dropout": 0.0, "target_modules": "all"}
+    options = EQUAL | {"max_steps": 8, "learning_rate": 1e-2}
+    job = make_job("run", TWO | {"tensor_model_parallel_size": 2}, **options | {"lora": lora})
+    result = load_engine("automodel").run(job)
+    curve = lines(job)
+    assert curve[-1]["loss"] < curve[0]["loss"] - 0.02
+    export_hf(result.checkpoint, tmp_path / "merged", base=corpus / "base")
+    # A step too small to move anything: its validation loss is that of the merged weights.
+    still = replace(make_job("still", **EQUAL | {"max_steps": 1, "learning_rate": 1e-12, "engine": "lightning"}),
+                    init=ModelInit(path=tmp_path / "merged"))  # fmt: skip
+    load_engine("lightning").run(still)
+    assert lines(still)[-1]["validation_loss"] == pytest.approx(curve[-1]["validation_loss"], rel=2e-5)
+
+
 @pytest.mark.parametrize(
     ("parallel", "options", "says"),
     [
-        ({"tensor_model_parallel_size": 2}, {}, "no tensor-parallel plan for DeepSeek-V3"),
+        ({"devices_per_node": 4, "tensor_model_parallel_size": 4}, {}, "size 4 must divide num_attention_heads 2"),
+        (
+            {"devices_per_node": 4, "tensor_model_parallel_size": 2, "context_parallel_size": 2},
+            {},
+            "does not know finseek's shares of heads",
+        ),
         ({"context_parallel_size": 2}, {}, "Transformer Engine's attention, which is not installed here"),
         ({}, {"packed_sequence_size": 256}, "lets packed samples see each other"),
         ({}, {"loss_weights": {"action": 1.0, "rest": 0.5}}, "weighs all tokens alike"),
@@ -151,7 +186,10 @@ def test_steps_are_dealt_to_replicas_as_in_every_engine(make_job: Callable[..., 
 
 
 def test_backends_follow_the_machine() -> None:
-    assert Machine().backend["attn"] == "sdpa"
-    best = Machine(cuda=True, transformer_engine=True, deep_ep=True).backend
+    alone, heads = ParallelOptions(), ParallelOptions(devices_per_node=2, tensor_model_parallel_size=2)
+    assert Machine().backend(alone)["attn"] == "sdpa"
+    machine = Machine(cuda=True, transformer_engine=True, deep_ep=True)
+    assert machine.backend(heads)["attn"] == "sdpa"
+    best = machine.backend(alone)
     assert (best["attn"], best["linear"], best["experts"], best["dispatcher"]) == ("te", "te", "torch_mm", "deepep")
     assert automodel_recipe.Machine.here() == Machine(cuda=torch.cuda.is_available())

@@ -127,8 +127,8 @@ def test_each_engine_is_planned_with_what_it_can_split(engine):
 
 
 def test_what_an_engine_does_not_have_is_refused():
-    with pytest.raises(ConfigError, match=r"parallel.tensor…_parallel_size 2: engine automodel splits"):
-        report({"devices_per_node": 2, "tensor_model_parallel_size": 2})
+    with pytest.raises(ConfigError, match=r"parallel.context…_parallel_size 2: engine lightning splits"):
+        report({"devices_per_node": 2, "context_parallel_size": 2}, engine="lightning")
     with pytest.raises(ConfigError, match="'H800' is none of A100-80, H100"):
         report({}, "H800")
 

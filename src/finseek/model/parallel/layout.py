@@ -54,11 +54,6 @@ def check_layout(config: DeepSeekConfig, layout: Layout, world_size: int) -> Non
     if min(tp, pp, ep) < 1:
         raise ConfigError(f"parallel sizes must be at least 1: TP {tp}, PP {pp}, EP {ep}")
     dp = layout.data_parallel_size(world_size)
-    widths = {
-        "num_attention_heads": config.num_attention_heads,
-        "intermediate_size": config.intermediate_size,
-        "n_shared_experts × moe_intermediate_size": config.n_shared_experts * config.moe_intermediate_size,
-    }
     rules = [
         (
             dp * tp * pp == world_size,
@@ -84,11 +79,27 @@ def check_layout(config: DeepSeekConfig, layout: Layout, world_size: int) -> Non
             "aux_loss_alpha to 0; the router bias balances the load",
         ),
         (pp == 1 or not config.tie_word_embeddings, f"tied embeddings lie in two stages of PP {pp}: untie them"),
-        *((n % tp == 0, f"tensor_model_parallel_size {tp} must divide {name} {n}") for name, n in widths.items()),
     ]
     for holds, message in rules:
         if not holds:
             raise ConfigError(message)
+    check_tensor_parallel(config, tp)
+
+
+def check_tensor_parallel(config: DeepSeekConfig, size: int) -> None:
+    """Refuse a number of processes that does not divide what tensor parallelism shares.
+
+    Raises:
+        ConfigError: with the width.
+    """
+    widths = {
+        "num_attention_heads": config.num_attention_heads,
+        "intermediate_size": config.intermediate_size,
+        "n_shared_experts × moe_intermediate_size": config.n_shared_experts * config.moe_intermediate_size,
+    }
+    for name, width in widths.items():
+        if width % size:
+            raise ConfigError(f"tensor_model_parallel_size {size} must divide {name} {width}")
 
 
 def build_mesh(layout: Layout, world_size: int, device_type: str) -> DeviceMesh:

@@ -16,7 +16,7 @@ from finseek.model.lora import targets_of
 from finseek.train.engines.automodel_data import TRAINING, VALIDATION
 from finseek.train.engines.prepared import Prepared
 from finseek.train.job import TrainJob
-from finseek.train.options import LoraOptions
+from finseek.train.options import LoraOptions, ParallelOptions
 
 NEMO, DATA = "nemo_automodel", "finseek.train.engines.automodel_data"
 TIMEOUT_MINUTES = 60
@@ -45,10 +45,10 @@ class Machine:
             cuda, cuda and find_spec("transformer_engine") is not None, cuda and find_spec("deep_ep") is not None
         )
 
-    @property
-    def backend(self) -> dict[str, Any]:
-        """AutoModel's implementations of the layers."""
-        attention = {"attn": "te", "linear": "te"} if self.transformer_engine else {}
+    def backend(self, parallel: ParallelOptions) -> dict[str, Any]:
+        """AutoModel's implementations of the layers; finseek's shares of heads are of torch's attention."""
+        fused = self.transformer_engine and parallel.tensor_model_parallel_size == 1
+        attention = {"attn": "te", "linear": "te"} if fused else {}
         experts = {"experts": "torch_mm"} if self.cuda else {}
         return BACKEND | attention | experts | ({"dispatcher": "deepep"} if self.deep_ep else {})
 
@@ -174,7 +174,7 @@ def _distributed(job: TrainJob, machine: Machine) -> dict[str, Any]:
     }
     return {
         "strategy": "fsdp2",
-        "tp_size": 1,
+        "tp_size": parallel.tensor_model_parallel_size,
         "cp_size": parallel.context_parallel_size,
         "pp_size": stages,
         "ep_size": parallel.expert_model_parallel_size,
@@ -197,7 +197,7 @@ def _model(job: TrainJob, config: DeepSeekConfig, start: Path, machine: Machine)
         "_target_": f"{NEMO}.NeMoAutoModelForCausalLM.from_pretrained",
         "pretrained_model_name_or_path": str(start),
         "torch_dtype": _dtype(job, machine),
-        "backend": {"_target_": f"{NEMO}.components.models.common.BackendConfig", **machine.backend},
+        "backend": {"_target_": f"{NEMO}.components.models.common.BackendConfig", **machine.backend(job.parallel)},
         "moe_overrides": {
             "gate_bias_update_factor": rate,
             "force_e_score_correction_bias": True,  # else it would be dropped, with its choice of experts, at rate 0

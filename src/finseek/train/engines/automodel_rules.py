@@ -8,6 +8,7 @@ from finseek.checkpoint.fp8 import FORMATS
 from finseek.checkpoint.shards import read_checkpoint
 from finseek.core.errors import ConfigError, Note
 from finseek.model import DeepSeekConfig
+from finseek.model.parallel.layout import check_tensor_parallel
 from finseek.train.engines.automodel_recipe import Machine, Sizes
 from finseek.train.job import TrainJob
 
@@ -20,13 +21,15 @@ def check_job_for_automodel(job: TrainJob, machine: Machine) -> None:
     """
     options, parallel = job.options, job.parallel
     weights, sizes = options.loss_weights, Sizes.of(job)
-    config = DeepSeekConfig.from_json(job.init.path) if job.init.path else None
+    init = job.init
+    config = DeepSeekConfig.from_json(init.path) if init.path else DeepSeekConfig.preset(init.preset, **init.overrides)
     held = read_checkpoint(job.init.path).tensors.values() if job.init.path else ()
     rules = (
         (
-            parallel.tensor_model_parallel_size > 1,
-            f"parallel.tensor_model_parallel_size {parallel.tensor_model_parallel_size}: AutoModel 0.7 has no"
-            " tensor-parallel plan for DeepSeek-V3: set it to 1, and share experts and layers instead",
+            parallel.tensor_model_parallel_size > 1 and parallel.context_parallel_size > 1,
+            f"parallel.tensor_model_parallel_size {parallel.tensor_model_parallel_size} beside"
+            f" context_parallel_size {parallel.context_parallel_size}: Transformer Engine's attention, which splits"
+            " sequences, does not know finseek's shares of heads: set one of them to 1",
         ),
         (
             parallel.context_parallel_size > 1 and not machine.transformer_engine,
@@ -74,9 +77,10 @@ def check_job_for_automodel(job: TrainJob, machine: Machine) -> None:
     for broken, message in rules:
         if broken:
             raise ConfigError(message)
+    check_tensor_parallel(config, parallel.tensor_model_parallel_size)
     for said, message in (
         (
-            config is not None and config.num_nextn_predict_layers > 0 and options.mtp_loss > 0,
+            config.num_nextn_predict_layers > 0 and options.mtp_loss > 0,
             "AutoModel 0.7 does not train the multi-token-prediction layers: train.mtp_loss is not used",
         ),
         (

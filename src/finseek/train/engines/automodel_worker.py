@@ -15,6 +15,7 @@ from nemo_automodel.recipes.llm.train_ft import TrainFinetuneRecipeForNextTokenP
 
 from finseek.checkpoint.automodel_cpu import patch_automodel_without_cuda
 from finseek.core.errors import FinseekError, Stopped
+from finseek.train.engines.automodel_tp import register as register_tensor_parallel_plan
 from finseek.train.job import TrainJob, TrainResult
 from finseek.train.options import TrainOptions
 from finseek.train.schedule import learning_rate
@@ -122,6 +123,7 @@ def train_rank(job: TrainJob) -> TrainResult:
     """
     torch.set_num_threads(job.options.threads)
     patch_automodel_without_cuda(TrainFinetuneRecipeForNextTokenPrediction.__module__)
+    register_tensor_parallel_plan()
     folder = job.output / FOLDER
     config = yaml.safe_load((folder / RECIPE).read_text())
     steps = config["step_scheduler"]["max_steps"]

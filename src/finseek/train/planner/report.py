@@ -23,7 +23,8 @@ class Traits:
     Attributes:
         full: precision when all weights are trained.
         adapter: precision with adapters.
-        space: layouts that it has.
+        space: layouts that are looked at.
+        besides: axes that it has, but that are looked at only where the config asks for them.
         fused_loss: it never holds all logits.
         mtp: it trains the multi-token-prediction layers.
         tensor_splits_experts: its tensor parallelism divides routed experts.
@@ -32,6 +33,7 @@ class Traits:
     full: str
     adapter: str
     space: Space
+    besides: frozenset[str] = frozenset()
     fused_loss: bool = False
     mtp: bool = False
     tensor_splits_experts: bool = True
@@ -42,12 +44,19 @@ TRAITS = {
         "bf16-mixed",
         "bf16-mixed",
         Space(frozenset({"tensor", "expert"}), ("fsdp", "none")),
+        besides=frozenset({"pipeline"}),
         fused_loss=True,
         mtp=True,
         tensor_splits_experts=False,
     ),
-    # Context parallelism there needs Transformer Engine.
-    "automodel": Traits("bf16", "bf16", Space(frozenset({"pipeline", "expert", "context"}), ("fsdp",))),
+    # Context parallelism there needs Transformer Engine, tensor parallelism (of finseek's plan) goes without it.
+    "automodel": Traits(
+        "bf16",
+        "bf16",
+        Space(frozenset({"pipeline", "expert", "context"}), ("fsdp",)),
+        besides=frozenset({"tensor"}),
+        tensor_splits_experts=False,
+    ),
     "trl": Traits("bf16-mixed", "bf16-frozen", Space(frozenset(), ("none",))),
     "megatron": Traits("mixed", "mixed", Space(shardings=("optimizer",))),
 }
@@ -160,7 +169,7 @@ def layout_of(parallel: ParallelOptions, engine: str) -> Layout:
         "expert": parallel.expert_model_parallel_size,
         "context": parallel.context_parallel_size,
     }
-    allowed = TRAITS[engine].space.axes | ({"pipeline"} if engine == "lightning" else set())
+    allowed = TRAITS[engine].space.axes | TRAITS[engine].besides
     for axis, size in sizes.items():
         if size > 1 and axis not in allowed:
             has = ", ".join(sorted(allowed)) or "no axis"
