@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sys
 import warnings
+from collections.abc import Iterable
+from copy import copy
 from typing import Annotated, Any, Optional
 
 import typer
@@ -73,6 +75,16 @@ def _options(
     context.obj = {"quiet": quiet, "verbose": verbose, "debug": debug}
 
 
+def only(arguments: Iterable[str]) -> typer.Typer:
+    """The application with the one command that the arguments name: typer builds every command that it holds."""
+    flags = {"--debug", "--quiet", "-q", "--verbose", "-v"}
+    name = next((word for word in arguments if word not in flags), None)
+    alone = copy(app)
+    alone.registered_commands = [command for command in app.registered_commands if command.name == name]
+    alone.registered_groups = [group for group in app.registered_groups if group.name == name]
+    return alone if alone.registered_commands or alone.registered_groups else app
+
+
 def main() -> None:
     """Run the command line; every error raised on purpose is one line and an exit code."""
     from finseek.core.errors import FinseekError, Note
@@ -87,7 +99,7 @@ def main() -> None:
 
     warnings.showwarning = note
     try:
-        app()
+        only(sys.argv[1:])()
     except FinseekError as error:
         if "--debug" in sys.argv:
             raise

@@ -60,7 +60,7 @@ def describe_environment() -> dict[str, Any]:
     versions: dict[str, str | None] = {}
     for package in PACKAGES:
         try:
-            versions[package] = metadata.version(package)
+            versions[package] = _version(package)
         except metadata.PackageNotFoundError:
             versions[package] = None
     return {
@@ -72,6 +72,13 @@ def describe_environment() -> dict[str, Any]:
         "gpus": _gpus(),
         "packages": versions,
     }
+
+
+def _version(package: str) -> str | None:
+    """As :func:`importlib.metadata.version`, which reads the whole page as an e-mail, prose and all."""
+    about = metadata.distribution(package)
+    page = about.read_text("METADATA") or about.read_text("PKG-INFO") or ""
+    return next((line.removeprefix("Version: ") for line in page.splitlines() if line.startswith("Version: ")), None)
 
 
 def _gpus() -> list[str]:

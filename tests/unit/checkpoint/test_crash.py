@@ -116,10 +116,8 @@ def test_every_place_where_a_crash_can_leave_it(quantized: Path, tmp_path: Path)
     assert digests(tmp_path / "after40") == expected
 
 
-def test_a_finished_shard_that_is_gone_or_cut_is_made_again(quantized: Path, tmp_path: Path) -> None:
-    """Who makes room on a full disk may well delete what a journal calls finished."""
-    expected, _ = undisturbed(quantized, tmp_path / "peace")
-    stream, out = StreamOptions(shard_bytes=SHARD_BYTES, resume=True, workers=1), tmp_path / "out"
+def break_off(source: Path, out: Path, stream: StreamOptions) -> None:
+    """Leave a conversion after six tenths of its bytes."""
 
     class Killed(BaseException):
         pass
@@ -129,7 +127,25 @@ def test_a_finished_shard_that_is_gone_or_cut_is_made_again(quantized: Path, tmp
             raise Killed
 
     with pytest.raises(Killed):
-        dequantize_checkpoint(quantized, out, DequantizeOptions(stream=stream), stop_late)
+        dequantize_checkpoint(source, out, DequantizeOptions(stream=stream), stop_late)
+
+
+def test_a_journal_of_an_older_form_is_refused(quantized: Path, tmp_path: Path) -> None:
+    stream, out = StreamOptions(shard_bytes=SHARD_BYTES, resume=True, workers=1), tmp_path / "out"
+    break_off(quantized, out, stream)
+    journal = out / ".finseek-journal-00000.jsonl"
+    journal.write_text(journal.read_text().replace('"digest":', '"sha256":'))
+    before = digests(out)
+    with pytest.raises(InputError, match=r"journal-00000.jsonl: damaged, or begun by an older finseek .*; delete"):
+        dequantize_checkpoint(quantized, out, DequantizeOptions(stream=stream))
+    assert digests(out) == before
+
+
+def test_a_finished_shard_that_is_gone_or_cut_is_made_again(quantized: Path, tmp_path: Path) -> None:
+    """Who makes room on a full disk may well delete what a journal calls finished."""
+    expected, _ = undisturbed(quantized, tmp_path / "peace")
+    stream, out = StreamOptions(shard_bytes=SHARD_BYTES, resume=True, workers=1), tmp_path / "out"
+    break_off(quantized, out, stream)
     first, second, *others = sorted(out.glob("*.safetensors"))
     assert others
     first.unlink()

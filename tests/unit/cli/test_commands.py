@@ -9,6 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.main import get_group
+
+from finseek.cli.main import app, only
 
 SIGNALS = "ticker,as_of_date,action\nAAA,2024-01-02,BUY\nAAA,2024-01-03,HOLD\n"
 PRICES = """date,ticker,open,high,low,close,adjusted_close,volume
@@ -159,3 +162,13 @@ def test_a_new_study_has_a_config_that_is_valid(tmp_path: Path) -> None:
     dry = finseek("run", "config.yaml", "--dry-run", "--json", cwd=tmp_path / "study")
     assert dry.returncode == 2
     assert "prices.source is data/prices.parquet, which does not exist" in dry.stderr
+
+
+def test_a_call_that_names_a_command_builds_it_alone() -> None:
+    every = get_group(app).commands
+    for name, command in every.items():
+        alone = get_group(only(["--quiet", "-v", name, "--help"])).commands
+        assert list(alone) == [name]
+        assert [parameter.opts for parameter in alone[name].params] == [parameter.opts for parameter in command.params]
+    for words in ([], ["--help"], ["-h", "run"], ["--version"], ["rnu"], ["-qv", "run"]):
+        assert get_group(only(words)).commands.keys() == every.keys()

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import json
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 
 from finseek.core.artifacts import sha256_file, write_text
 from finseek.core.errors import ArtifactError, InputError
-from finseek.pipeline.manifest import verify_manifest, write_manifest
+from finseek.pipeline.manifest import PACKAGES, describe_environment, verify_manifest, write_manifest
 
 
 @pytest.fixture
@@ -77,3 +78,8 @@ def test_the_manifest_vouches_for_itself(run: Path) -> None:
     path.unlink()
     with pytest.raises(InputError, match="does not exist"):
         findings(run)
+
+
+def test_the_versions_are_those_of_the_packages() -> None:
+    installed = {found.name.lower(): found.version for found in metadata.distributions()}
+    assert describe_environment()["packages"] == {package: installed.get(package) for package in PACKAGES}

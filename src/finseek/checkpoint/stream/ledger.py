@@ -133,7 +133,7 @@ def read_journals(folder: Path, job: Mapping[str, Any]) -> dict[str, list[Entry]
     """The finished shards of a job that was begun in a folder, by all processes.
 
     Raises:
-        InputError: a journal is of another job.
+        InputError: a journal is of another job, damaged, or of an older finseek.
     """
     shards = {}
     for path in sorted(folder.glob(JOURNALS)):
@@ -148,6 +148,11 @@ def read_journals(folder: Path, job: Mapping[str, Any]) -> dict[str, list[Entry]
                     f"{folder}: was begun with another {', '.join(differ) or 'job'}; resume with the same source and "
                     "options, or choose an empty folder"
                 )
-            if "shard" in line:
-                shards[line["shard"]] = [_entry(entry) for entry in line["entries"]]
+            try:
+                if "shard" in line:
+                    shards[line["shard"]] = [_entry(entry) for entry in line["entries"]]
+            except (ValueError, TypeError, KeyError) as error:
+                raise InputError(
+                    f"{path}: damaged, or begun by an older finseek ({error}); delete {folder} and convert again"
+                ) from None
     return shards
