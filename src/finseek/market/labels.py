@@ -8,17 +8,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import date
 from math import sqrt
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from finseek.core.actions import ACTIONS, Action
 from finseek.core.errors import InputError
-from finseek.core.options import Options
 from finseek.core.sessions import Dates
-from finseek.market.options import SnapshotOptions
+from finseek.market.options import LabelRule, SnapshotOptions
 from finseek.market.prices import Prices
 from finseek.market.returns import forward_returns, label_end
 from finseek.market.snapshot import snapshots
@@ -26,20 +24,10 @@ from finseek.market.snapshot import snapshots
 NONE = np.int8(-128)
 
 
-class LabelOptions(Options):
-    """How a realised return becomes an action."""
+class LabelOptions(LabelRule):
+    """The same over a number of sessions."""
 
     horizon: int = Field(default=5, ge=1, description="sessions from entry to exit")
-    entry: Literal["next_open", "next_close"] = Field(default="next_open", description="price of entry and exit")
-    excess: bool = Field(default=False, description="of the return over the benchmark's")
-    hold: float = Field(default=0.35, ge=0, description="below so many volatilities over the horizon: HOLD")
-    strong: float = Field(default=1.25, gt=0, description="from so many volatilities on: STRONG")
-
-    @model_validator(mode="after")
-    def _ordered(self) -> LabelOptions:
-        if self.hold >= self.strong:
-            raise ValueError(f"hold {self.hold} must be below strong {self.strong}")
-        return self
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from datetime import date
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from finseek.core.options import Options
 from finseek.market.features import FEATURES, Feature, find_feature
@@ -57,6 +57,21 @@ class PricesOptions(Options):
     max_wait: float = Field(default=60.0, gt=0, description="longest wait before trying again, in seconds")
     timeout: float = Field(default=30.0, gt=0, description="seconds to wait for a connection or a piece of an answer")
     calendar: str | None = Field(default="XNYS", description="exchange calendar for prices check; null: none")
+
+
+class LabelRule(Options):
+    """How a realised return becomes an action."""
+
+    entry: Literal["next_open", "next_close"] = Field(default="next_open", description="price of entry and exit")
+    excess: bool = Field(default=False, description="of the return over the benchmark's")
+    hold: float = Field(default=0.35, ge=0, description="below so many volatilities over the horizon: HOLD")
+    strong: float = Field(default=1.25, gt=0, description="from so many volatilities on: STRONG")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.hold >= self.strong:
+            raise ValueError(f"hold {self.hold} must be below strong {self.strong}")
+        return self
 
 
 class SnapshotOptions(Options):

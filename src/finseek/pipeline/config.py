@@ -20,7 +20,7 @@ from finseek.backtest.options import BacktestOptions
 from finseek.core.errors import ConfigError
 from finseek.core.options import Options
 from finseek.evaluate.options import EvaluateOptions
-from finseek.market.options import PricesOptions, SnapshotOptions
+from finseek.market.options import LabelRule, PricesOptions, SnapshotOptions
 from finseek.pipeline.overrides import SECRETS, Override, PlainLoader, apply_overrides, from_arguments, from_environment
 from finseek.report.options import ReportOptions
 from finseek.samples.instruct_convert import InstructOptions
@@ -43,6 +43,22 @@ class ThesesSection(ThesesOptions):
     """Where the theses come from, and an optional second place for all.jsonl."""
 
     jsonl_output: Path | None = Field(None, description="also copy all.jsonl to this file")
+
+
+class SplitSection(SplitOptions):
+    """Where time is cut, and what is learned: the actions of the theses or what the market did."""
+
+    realised: LabelRule | None = Field(
+        None,
+        description="learn the action that the return over label_horizon sessions would have called for, instead of"
+        " the thesis's own; {} takes the defaults",
+    )
+
+    @model_validator(mode="after")
+    def _horizon(self) -> Self:
+        if self.realised and self.label_horizon < 1:
+            raise ValueError("label_horizon 0 leaves no session for a realised return: set it to 1 or more")
+        return self
 
 
 class PromptSection(PromptOptions):
@@ -76,7 +92,7 @@ class Config(Options):
     run: RunOptions = Field(default_factory=RunOptions)
     theses: ThesesSection = Field(default_factory=ThesesSection)
     prices: PricesOptions = Field(default_factory=PricesOptions)
-    split: SplitOptions | None = None
+    split: SplitSection | None = None
     instruct: InstructSection | None = None
     prompt: PromptSection = Field(default_factory=PromptSection)
     model: ModelOptions | None = None
@@ -104,6 +120,21 @@ class Config(Options):
             )
         if self.evaluate.backend == "openai":
             raise ValueError("evaluate.backend openai gives no probabilities of answers: take another for instruct")
+        return self
+
+    @model_validator(mode="after")
+    def _realised_labels(self) -> Self:
+        if self.split is None or self.split.realised is None:
+            return self
+        if not (self.prices.source or self.prices.provider):
+            raise ValueError("split.realised takes the labels from prices: set prices.source or prices.provider")
+        if self.split.realised.excess and not self.prices.benchmark:
+            raise ValueError("split.realised.excess is over a benchmark: set prices.benchmark")
+        if self.prompt.answer_order != ("action",):
+            raise ValueError(
+                "split.realised contradicts reasoning and support, which argue for the thesis's own action: set"
+                " prompt.answer_order to [action]"
+            )
         return self
 
     @property

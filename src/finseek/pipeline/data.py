@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from datetime import date
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from finseek.core.artifacts import atomic_folder, read_json, write_bytes, write_json, write_lines
 from finseek.core.errors import ArtifactError, InputError
 from finseek.pipeline.paths import RunPaths
 from finseek.pipeline.stages import StageContext
+
+if TYPE_CHECKING:
+    from finseek.core.actions import Action
+    from finseek.market import Prices
+    from finseek.pipeline.config import SplitSection
+    from finseek.theses.split_files import Label
 
 T = TypeVar("T")
 SAMPLE_FILES = {"train": "training", "validation": "validation", "test": "test"}
@@ -52,10 +59,24 @@ def split_in_time(context: StageContext) -> dict[str, Any]:
     assert options is not None
     prices = run_prices(context)
     sessions = prices.sessions if prices else None
-    certificate = write_split(context.paths.theses / "all.jsonl", context.paths.split, sessions, options)
+    label = _realised(prices, options) if options.realised else None
+    certificate = write_split(context.paths.theses / "all.jsonl", context.paths.split, sessions, options, label)
     if sum(certificate["kept"].values()) + sum(certificate["dropped"].values()) != certificate["found"]:
         raise ArtifactError(f"the split does not reconcile: {certificate['found']} found, {certificate['kept']} kept")
     return {**certificate["kept"], **certificate["dropped"]}
+
+
+def _realised(prices: Prices, options: SplitSection) -> Label:
+    """The action that the market would have rewarded; None where it cannot be known."""
+    from finseek.market import LabelOptions, realised_labels
+
+    assert options.realised is not None
+    labels = realised_labels(prices, LabelOptions(horizon=options.label_horizon, **options.realised.model_dump()))
+
+    def label(ticker: str, day: date) -> Action | None:
+        return labels.action(ticker, day) if prices.sessions.index([day])[0] >= 0 else None
+
+    return label
 
 
 def build_the_samples(context: StageContext) -> dict[str, Any]:

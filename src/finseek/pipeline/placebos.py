@@ -46,6 +46,11 @@ def run_placebos(
     from finseek.evaluate import read_predictions
     from finseek.theses import load_split, load_theses, write_records
 
+    if loaded.config.split and loaded.config.split.realised:
+        raise ConfigError(
+            "a placebo takes the truth out of the theses, and split.realised takes it from the prices: audit the same"
+            " config with split.realised null"
+        )
     unknown = [name for name in names if name not in PLACEBOS]
     if unknown or not names:
         raise ConfigError(f"placebo {(unknown or [''])[0]!r} is none of {', '.join(PLACEBOS)}")

@@ -44,8 +44,8 @@ class Dated(Protocol):
         """The session after whose close the thesis was known."""
 
     @property
-    def action(self) -> Action:
-        """The opinion."""
+    def action(self) -> Action | None:
+        """What is to be learned; None where it is not known."""
 
 
 T = TypeVar("T", bound=Dated)
@@ -60,7 +60,7 @@ class Split(Generic[T]):
         validation: theses to choose by; empty only where ``validation_days`` is 0.
         test: theses to judge by.
         dropped: theses in no split, by reason: not_a_session, between_splits, purged, embargoed, holdout_ticker,
-            near_duplicate.
+            near_duplicate, no_label.
         certificate: JSON-able: boundaries, counts, first and last dates, label ends, hashes of the uids.
     """
 
@@ -122,6 +122,7 @@ def _assign(
             raise InputError(f"split.holdout_tickers names {', '.join(sorted(absent))}, of which there is no thesis")
         is_held = np.array([thesis.ticker in held for thesis in theses], dtype=bool)
         names[is_held & np.isin(names, SPLITS[:2])] = "holdout_ticker"
+    names[[place for place, thesis in enumerate(theses) if thesis.action is None]] = "no_label"
     if sessions is not None:
         names[sessions.index(days) < 0] = "not_a_session"
     return names

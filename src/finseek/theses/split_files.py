@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import date
 from itertools import count
 from operator import attrgetter
@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 import numpy as np
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from finseek.core.actions import Action
 from finseek.core.artifacts import atomic_file, atomic_folder, refuse_foreign, write_json, write_lines
-from finseek.core.errors import ArtifactError
+from finseek.core.errors import ArtifactError, InputError
 from finseek.core.sessions import Sessions
 from finseek.theses.folds import make_folds
 from finseek.theses.options import FoldOptions, SplitOptions
@@ -31,38 +32,53 @@ BATCH = 500  # theses in memory at a time
 BUFFER = 1 << 20
 
 
+Label = Callable[[str, date], Action | None]
+
+
 class ThesisKey(msgspec.Struct, frozen=True, gc=False):
     """What a split needs of a thesis, without its texts."""
 
     uid: str
     ticker: str
     as_of_date: date
-    action: Action
+    action: Action | None
 
 
 K = TypeVar("K", bound=ThesisKey | Thesis)
 
 
-def write_split(theses: Path, folder: Path, sessions: Sessions | None, options: SplitOptions) -> dict[str, Any]:
+def write_split(
+    theses: Path, folder: Path, sessions: Sessions | None, options: SplitOptions, label: Label | None = None
+) -> dict[str, Any]:
     """Split the theses of ``all.jsonl`` into ``train/validation/test.parquet`` and prove it in ``certificate.json``.
 
     ``dropped.jsonl`` names every thesis that is in no split, with the reason. Only uid, ticker, date and action of all
     theses are held at a time, and the texts where near-duplicates are looked for.
 
+    Args:
+        theses: the file.
+        folder: where the splits go.
+        sessions: the trading days.
+        options: the cuts.
+        label: action of a ticker as of a session, to be learned instead of the thesis's own; None where there is none.
+
     Returns:
         the certificate.
 
     Raises:
-        ConfigError, InputError: as :func:`finseek.theses.split.split_by_time`.
+        ConfigError, InputError: as :func:`finseek.theses.split.split_by_time`; also for a thesis whose source gives
+            the answer itself, beside ``label``.
         ArtifactError: ``theses`` is missing or holds something else.
     """
     record: type[ThesisKey | Thesis] = ThesisKey if options.near_duplicate_threshold is None else Thesis
     keys, ends = _keys(theses, record)
+    if label is not None:
+        keys = [replace(key, action=label(key.ticker, key.as_of_date)) for key in keys]
     split = split_by_time(keys, sessions, options)
     name_of = {key.uid: name for name in SPLITS for key in getattr(split, name)}
     names = np.array([name_of.get(key.uid, "") for key in keys])
     for name in SPLITS:
-        _write_table(folder / f"{name}.parquet", _batches(theses, ends, np.flatnonzero(names == name)))
+        _write_table(folder / f"{name}.parquet", _batches(theses, ends, np.flatnonzero(names == name), label))
     encode = msgspec.json.Encoder().encode
     dropped = (
         encode({"reason": reason, **{name: getattr(key, name) for name in ThesisKey.__struct_fields__}})
@@ -177,7 +193,9 @@ def _keys(path: Path, record: type[K]) -> tuple[list[K], NDArray[np.int64]]:
     return keys, np.cumsum(lengths)
 
 
-def _batches(path: Path, starts: NDArray[np.int64], places: NDArray[np.int64]) -> Iterator[list[Thesis]]:
+def _batches(
+    path: Path, starts: NDArray[np.int64], places: NDArray[np.int64], label: Label | None
+) -> Iterator[list[Thesis]]:
     """The theses at the given lines, ``BATCH`` at a time; lines that follow each other are read in one go."""
     decode = msgspec.json.Decoder(Thesis).decode_lines
     with path.open("rb", buffering=0) as lines:
@@ -186,4 +204,16 @@ def _batches(path: Path, starts: NDArray[np.int64], places: NDArray[np.int64]) -
             first = np.r_[True, np.diff(batch) != 1]
             begins, ends = starts[batch[first]].tolist(), starts[batch[np.r_[first[1:], True]] + 1].tolist()
             runs = (os.pread(lines.fileno(), end - begin, begin) for begin, end in zip(begins, ends, strict=True))
-            yield decode(b"".join(runs))
+            theses = decode(b"".join(runs))
+            yield theses if label is None else [_relabelled(thesis, label) for thesis in theses]
+
+
+def _relabelled(thesis: Thesis, label: Label) -> Thesis:
+    action = label(thesis.ticker, thesis.as_of_date)
+    assert action is not None  # those without one are in no split
+    if thesis.output is not None:
+        raise InputError(
+            f"the source gives the answer of {thesis.ticker} {thesis.as_of_date} itself (output), which its realised"
+            " label would contradict: set split.realised to null, or leave output out"
+        )
+    return replace(thesis, action=action)

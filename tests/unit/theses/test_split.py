@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from finseek.core.actions import ACTIONS
+from finseek.core.actions import ACTIONS, Action
 from finseek.core.errors import ArtifactError, ConfigError, InputError
 from finseek.core.sessions import Sessions
 from finseek.theses import (
@@ -212,3 +212,26 @@ def test_sessions_far_apart_are_counted_in_sessions_not_days() -> None:
     gap = sparse.index([split.validation[0].as_of_date])[0] - sparse.index([split.train[-1].as_of_date])[0]
     assert gap == 2
     assert split.train[-1].as_of_date + timedelta(days=1) < split.validation[0].as_of_date
+
+
+def test_labels_of_others_are_learned_and_what_has_none_is_dropped(tmp_path: Path) -> None:
+    theses = [*THESES, make("A", date(2024, 1, 6))]  # a Saturday
+
+    def label(ticker: str, day: date) -> Action | None:
+        return None if day.day % 7 == 0 else ACTIONS[day.day % 5]
+
+    write_records(tmp_path / "all.jsonl", theses)
+    certificate = write_split(tmp_path / "all.jsonl", tmp_path / "split", SESSIONS, options(), label)
+    plain = split_by_time(theses, SESSIONS, options())
+    for name in ("train", "validation", "test"):
+        known = [thesis for thesis in getattr(plain, name) if label(thesis.ticker, thesis.as_of_date)]
+        wanted = [msgspec.structs.replace(thesis, action=label(thesis.ticker, thesis.as_of_date)) for thesis in known]
+        assert load_split(tmp_path / "split" / f"{name}.parquet") == wanted
+        counts = certificate["splits"][name]["actions"]
+        assert counts == {action.value: sum(thesis.action is action for thesis in wanted) for action in ACTIONS}
+    assert certificate["dropped"]["not_a_session"] == 1
+    assert certificate["dropped"]["no_label"] == sum(thesis.as_of_date.day % 7 == 0 for thesis in THESES)
+    assert certificate["found"] == sum(certificate["kept"].values()) + sum(certificate["dropped"].values())
+    write_records(tmp_path / "custom.jsonl", [*THESES, make("C", date(2024, 1, 8), output="Buy it.")])
+    with pytest.raises(InputError, match="gives the answer of C 2024-01-08 itself"):
+        write_split(tmp_path / "custom.jsonl", tmp_path / "other", SESSIONS, options(), label)

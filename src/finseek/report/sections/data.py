@@ -12,6 +12,11 @@ LEAD = (
     "so that "
     "no training label reaches into the test."
 )
+REALISED = (
+    "The labels of this run are not the theses' actions: each is the action that the return over the {} sessions after "
+    "the next one would have called for. Where this page says teacher, it means the market; persistence still repeats "
+    "the action of the last thesis."
+)
 
 
 def section(inputs: ReportInputs) -> Section:
@@ -134,7 +139,9 @@ def _split(certificate: Json | None) -> list[Block]:
     if certificate.get("dropped"):
         explain = "Purged: the label would have reached into a later part; embargoed: it stood too close to one."
         small.append(_reasons("Dropped by the split", explain, certificate["dropped"]))
-    return [parts, Group(small)]
+    realised = (certificate.get("options") or {}).get("realised")
+    said = [Notice(REALISED.format(certificate["options"]["label_horizon"]), "caution")] if realised else []
+    return [*said, parts, Group(small)]
 
 
 def _part(part: Json) -> list[str]:
