@@ -27,11 +27,12 @@ def majority(rows: Sequence[Prediction], training: Iterable[Labelled]) -> list[A
 def persistence(rows: Sequence[Prediction], history: Iterable[Labelled]) -> list[Action | None]:
     """The teacher's latest earlier action for the same ticker; None where there is none.
 
-    Earlier means an as-of date before the row's own, out of ``history`` and the rows themselves: the
-    teacher's action as of yesterday is known today.
+    Earlier means an as-of date before the row's own, out of ``history``, else the rows themselves: the teacher's
+    action as of yesterday is known today. A row's own label may be what the market did since, which is not; so
+    ``history`` is believed where both have a day.
     """
-    known: dict[tuple[str, date], Action] = {(label.ticker, label.as_of_date): label.action for label in history}
-    known |= {(row.ticker, row.as_of_date): row.gt_action for row in rows}
+    known: dict[tuple[str, date], Action] = {(row.ticker, row.as_of_date): row.gt_action for row in rows}
+    known |= {(label.ticker, label.as_of_date): label.action for label in history}
     dates: dict[str, list[date]] = {}
     for ticker, day in sorted(known):
         dates.setdefault(ticker, []).append(day)

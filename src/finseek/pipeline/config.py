@@ -58,6 +58,8 @@ class SplitSection(SplitOptions):
     def _horizon(self) -> Self:
         if self.realised and self.label_horizon < 1:
             raise ValueError("label_horizon 0 leaves no session for a realised return: set it to 1 or more")
+        if self.realised and not self.purge:
+            raise ValueError("purge false would let realised labels reach into later splits: set it to true")
         return self
 
 

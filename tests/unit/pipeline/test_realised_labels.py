@@ -54,6 +54,13 @@ def test_samples_teach_what_the_market_did_and_show_what_was_known(study: Path, 
             assert f"last_action_1={last}" in sample["input"]
     assert differing > 100
     assert seen == {action.value for action in Action}
+    scores = json.loads((paths.evaluate / "metrics.json").read_bytes())
+    tested = [json.loads(line)["metadata"] for line in (paths.samples / "test.jsonl").read_text().splitlines()]
+    hits = 0
+    for about in tested:
+        days = [day for ticker, day in teacher if ticker == about["ticker"] and day < about["as_of_date"]]
+        hits += bool(days) and teacher[about["ticker"], max(days)].value == about["action"]
+    assert scores["baselines"]["persistence"]["accuracy"]["value"] == pytest.approx(hits / len(tested))
     certificate = json.loads((paths.split / "certificate.json").read_bytes())
     assert certificate["options"]["realised"] == {"entry": "next_open", "excess": False, "hold": 0.5, "strong": 1.0}
     assert certificate["dropped"]["no_label"] > 0
@@ -68,6 +75,7 @@ def test_samples_teach_what_the_market_did_and_show_what_was_known(study: Path, 
         (("prompt.answer_order=[action, reasoning]",), r"set prompt.answer_order to \[action\]"),
         (("split.realised.excess=true",), "set prices.benchmark"),
         (("split.label_horizon=0",), "leaves no session for a realised return"),
+        (("split.purge=false",), "would let realised labels reach into later splits: set it to true"),
         (("split.realised.hold=2",), r"hold 2.0 must be below strong 1.0"),
     ],
 )
