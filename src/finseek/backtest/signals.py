@@ -132,8 +132,9 @@ def _columns_of(signals: Sequence[Signal], tickers: Sequence[str]) -> NDArray[np
     columns = np.array([known.get(s.ticker, -1) for s in signals], dtype=np.int64)
     if (columns < 0).any():
         signal = signals[int(np.argmax(columns < 0))]
-        near = get_close_matches(signal.ticker, known, 1)
-        hint = f"did you mean {near[0]}?" if near else "add its prices or drop its signals"
+        spelt = {ticker.upper(): ticker for ticker in known}
+        near = get_close_matches(signal.ticker.upper(), spelt, 1)
+        hint = f"did you mean {spelt[near[0]]}?" if near else "add its prices or drop its signals"
         raise InputError(f"{_name(signal)}: the price table has no ticker {signal.ticker!r}: {hint}")
     return columns
 
@@ -221,12 +222,19 @@ def _signal_of(row: dict[str, Any], action: str, carries: bool, scored: bool) ->
         return Signal(ticker, day)
     probabilities = None
     if carries and all(row[name] not in (None, "") for name in _PROBABILITIES):
-        probabilities = tuple(float(row[name]) for name in _PROBABILITIES)
+        probabilities = tuple(_number(row[name], f"{name}: give a share such as 0.25") for name in _PROBABILITIES)
     if (word := row.get(action)) not in (None, ""):
         return Signal(ticker, day, action=parse_action(str(word)), probabilities=probabilities)
     if (weight := row.get("weight")) not in (None, ""):
-        return Signal(ticker, day, weight=float(weight))
+        return Signal(ticker, day, weight=_number(weight, "weight: give a fraction of equity, 0.05 for 5 %"))
     return Signal(ticker, day)
+
+
+def _number(value: Any, remedy: str) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise ValueError(f"{str(value)[:40]!r} is no number for {remedy}") from None
 
 
 def signal_tickers(signals: Iterable[Signal]) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from typing import Any
 import polars as pl
 
 from finseek.core.errors import InputError
+from finseek.core.tables import read_csv
 
 _ISO_DATE = re.compile(r"\d{4}-\d\d-\d\d")
 
@@ -22,25 +23,14 @@ def read_table(path: Path, what: str) -> pl.DataFrame:
     """
     if not path.is_file():
         raise InputError(f"{what} {path} does not exist")
+    if path.suffix.lower() == ".csv":
+        return read_csv(path, what)
+    if path.suffix.lower() != ".parquet":
+        raise InputError(f"{what} {path}: the ending must be .csv or .parquet")
     try:
-        if path.suffix.lower() == ".parquet":
-            return pl.read_parquet(path)
-        if path.suffix.lower() == ".csv":
-            return _without_repeats(pl.read_csv(path, infer_schema=False), f"{what} {path}")
-    except pl.exceptions.NoDataError:
-        raise InputError(f"{what} {path} is empty") from None
+        return pl.read_parquet(path)
     except (pl.exceptions.PolarsError, OSError) as problem:
         raise InputError(f"{what} {path} cannot be read: {str(problem).splitlines()[0]}") from None
-    raise InputError(f"{what} {path}: the ending must be .csv or .parquet")
-
-
-def _without_repeats(table: pl.DataFrame, source: str) -> pl.DataFrame:
-    """The table, if no name stands twice in its header: polars renames the second, which would be lost in silence."""
-    for name in table.columns:
-        first, mark, _ = name.rpartition("_duplicated_")
-        if mark and first and first in table.columns:
-            raise InputError(f"{source} has several columns {first!r}: keep one")
-    return table
 
 
 def to_date(value: Any, name: str) -> date:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from finseek.core.actions import ACTIONS, Action, parse_action
 from finseek.core.artifacts import atomic_file
 from finseek.core.errors import InputError
+from finseek.core.tables import read_csv
 from finseek.evaluate.parse import parse_answer
 from finseek.evaluate.records import SCORED, Prediction
 
@@ -95,18 +96,14 @@ def _read(path: Path) -> pl.DataFrame:
 
     if not path.is_file():
         raise InputError(f"predictions {path} do not exist: give a CSV or Parquet file")
+    if path.suffix.lower() == ".csv":
+        return read_csv(path, "predictions file")
+    if path.suffix.lower() != ".parquet":
+        raise InputError(f"predictions {path}: the ending must be .csv or .parquet")
     try:
-        if path.suffix.lower() == ".parquet":
-            return pl.read_parquet(path).with_columns(pl.all().cast(pl.String))
-        if path.suffix.lower() == ".csv":
-            names = pl.read_csv(path, infer_schema=False, has_header=False, n_rows=1).row(0)
-            twice = [name for name in names if name is not None and names.count(name) > 1]
-            if twice:
-                raise InputError(f"predictions {path} have the column {twice[0]} twice: keep one of them")
-            return pl.read_csv(path, infer_schema=False)
+        return pl.read_parquet(path).with_columns(pl.all().cast(pl.String))
     except (OSError, pl.exceptions.PolarsError) as error:
         raise InputError(f"predictions {path} cannot be read as a table ({error})") from None
-    raise InputError(f"predictions {path}: the ending must be .csv or .parquet")
 
 
 def _prediction(row: dict[str, Any]) -> Prediction:

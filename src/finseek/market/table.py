@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from finseek.core.artifacts import atomic_file
 from finseek.core.errors import InputError
 from finseek.core.sessions import Sessions
+from finseek.core.tables import read_csv
 from finseek.market.options import COLUMNS, PricesOptions
 from finseek.market.prices import BAR, Prices
 
@@ -82,7 +83,7 @@ def _read(source: Path) -> pl.DataFrame:
         if kind == ".parquet":
             return pl.read_parquet(source)
         if kind in (".csv", ".csv.gz"):
-            return pl.read_csv(source, infer_schema=False)
+            return read_csv(source, "price table")
     except (pl.exceptions.PolarsError, OSError) as error:
         raise InputError(f"price table {source} cannot be read: {str(error)[:200]}") from None
     raise InputError(f"price table {source} is neither .parquet nor .csv: convert it, or name it as what it is")
@@ -97,8 +98,6 @@ def _named(table: pl.DataFrame, source: Path, options: PricesOptions) -> pl.Data
                 f"{source} has no column {name!r}, only {', '.join(table.columns)}: "
                 f"set prices.columns.{column} to its name there{hint}"
             )
-        if f"{name}_duplicated_0" in table.columns:  # so polars calls the second of two columns of a CSV
-            raise InputError(f"{source} has several columns {name!r}: keep one")
     return table.select(pl.col(name).alias(column) for column, name in names.items())
 
 
@@ -180,7 +179,8 @@ def to_prices(
         raise InputError(f"{source} leaves no ticker for the universe: name tickers that it holds")
     for name in (*names, *([benchmark] if benchmark else [])):
         if name not in there:
-            near = get_close_matches(name, sorted(there), n=1, cutoff=0.6)
+            spelt = {ticker.upper(): ticker for ticker in sorted(there)}
+            near = [spelt[found] for found in get_close_matches(name.upper(), spelt, n=1)]
             raise InputError(
                 f"{source} has no prices of ticker {name!r}"
                 f"{f' (the nearest is {near[0]})' if near else ''}: add them, or leave the ticker out"

@@ -59,7 +59,12 @@ def test_eval_results_are_taken_unchanged(tmp_path):
         ("ticker,as_of_date,pred_action\nA,2024-01-02,BUY\n", "with status"),
         ("ticker,as_of_date,action\nA,02/01/2024,BUY\n", "line 2: as_of_date '02/01/2024'"),
         ("ticker,as_of_date,action\nA,2024-01-02,BUY\nA,2024-01-03,buy it\n", "line 3: action 'buy it'"),
-        ("ticker,as_of_date,weight\nA,2024-01-02,much\n", "line 2"),
+        (
+            "ticker,as_of_date,weight\nA,2024-01-02,5%\n",
+            "line 2: '5%' is no number for weight: give a fraction of equity",
+        ),
+        ("ticker,as_of_date,action\nA,2024-01-02,BUY\nA,2024-01-03\n", "line 3: 2 cells where the header has 3"),
+        ("ticker;as_of_date;action\nA;2024-01-02;BUY\n", "separated by semicolons: save it with commas"),
         ("ticker,as_of_date,action\n,2024-01-02,BUY\n", "line 2: the ticker is empty"),
         ("ticker,as_of_date,action,action\nA,2024-01-02,BUY,SELL\n", "several columns 'action': keep one"),
     ],
@@ -108,6 +113,7 @@ def test_bad_signals_are_one_clear_line(walk, signal):
     cases = [
         ([], "there is no signal"),
         ([signal("AA", 0, "BUY")], "no ticker 'AA': did you mean A?"),
+        ([signal("a", 0, "BUY")], "no ticker 'a': did you mean A?"),
         ([signal("A", 0, "BUY"), signal("A", 0, "BUY")], "appears twice"),
         ([signal("A", 2, "BUY"), signal("A", 1, "BUY")], "sort the signals"),
         ([signal("A", 0, weight=float("nan"))], "not a finite number"),

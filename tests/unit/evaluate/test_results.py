@@ -57,9 +57,9 @@ P_HEAD = "p_strong_sell,p_sell,p_hold,p_buy,p_strong_buy"
     [
         ("ticker,as_of_date\nA,2025-01-01\n", "lack the columns gt_action, pred_action"),
         (f"{HEAD}\n", "hold no row"),
-        ("", "cannot be read as a table"),
+        ("", "is empty"),
         (f"{HEAD}\nA,2025-01-01,BUY,BUY\nA,2025-01-01,BUY,SELL\n", "row 2: A as of 2025-01-01 is on row 1 already"),
-        (f"{HEAD},pred_action\nA,2025-01-01,BUY,BUY,SELL\n", "the column pred_action twice"),
+        (f"{HEAD},pred_action\nA,2025-01-01,BUY,BUY,SELL\n", "several columns 'pred_action'"),
         (f"{HEAD}\nA,2025-W01-1,BUY,BUY\n", "not a date of the form"),
         (f"{HEAD}\nA,2025-02-30,BUY,BUY\n", "is no day"),
         (f"{HEAD}\nA,2025-01-01 16:00:00,BUY,BUY\n", "not a date of the form"),
@@ -76,6 +76,7 @@ P_HEAD = "p_strong_sell,p_sell,p_hold,p_buy,p_strong_buy"
         (f"{HEAD}\nA,2025-01-01,MAYBE,BUY\n", "row 1: action 'MAYBE'"),
         (f"{HEAD}\n,2025-01-01,BUY,BUY\n", "must not be empty"),
         (f"{HEAD},status\nA,2025-01-01,BUY,,scored\n", "does not fit"),
+        (f"{HEAD}\nA,2025-01-01,BUY\n", "line 2: 3 cells where the header has 4"),
         (f"{HEAD},p_buy\nA,2025-01-01,BUY,BUY,1.0\n", "given together"),
     ],
 )

@@ -127,6 +127,8 @@ def test_what_is_not_there_is_refused(csv, tmp_path):
         load_prices(csv(), PricesOptions(start=date(2030, 1, 1)))
     with pytest.raises(InputError, match=r"no prices of ticker 'AAAA' \(the nearest is AAA\)"):
         load_prices(csv(), tickers=["AAAA", "BBB"])
+    with pytest.raises(InputError, match=r"no prices of ticker 'aaa' \(the nearest is AAA\)"):
+        load_prices(csv(), tickers=["aaa"])
     with pytest.raises(InputError, match="no prices of ticker 'QQQ'"):
         load_prices(csv(), PricesOptions(benchmark="QQQ"))
     with pytest.raises(InputError, match="leaves no ticker"):
