@@ -21,9 +21,9 @@ run: {name: bare}
 theses: {source: theses}
 prices: {source: prices.parquet}
 split: {train_end: 2022-06-30, test_start: 2022-07-01, validation_days: 40}
-prompt: {vocab_size: 400}
-model: {preset: tiny}
-train: {max_steps: 2, global_batch_size: 4, micro_batch_size: 4, seq_length: 512}
+prompt: {vocab_size: 400, answer_order: [action], instruction: ""}
+model: {preset: tiny, overrides: {num_hidden_layers: 2}}
+train: {max_steps: 2, global_batch_size: 4, micro_batch_size: 4, seq_length: 256}
 evaluate: {bootstrap_resamples: 100}
 """
 
@@ -56,7 +56,7 @@ def fresh(tmp_path: Path, wheel: Path) -> Iterator[Callable[..., Path]]:
 
     def make(*extras: str, pinned: bool = True) -> Path:
         venv.create(tmp_path / "env", with_pip=True)
-        pip = [tmp_path / "env" / "bin" / "pip", "install", "--quiet", "--disable-pip-version-check"]
+        pip = [tmp_path / "env" / "bin" / "pip", "install", "--quiet", "--no-compile", "--disable-pip-version-check"]
         if pinned:
             pip += ["-c", ROOT / "constraints.txt"]
         if {"train", "nemo", "trl"} & set(extras):

@@ -93,6 +93,7 @@ def add_lora(
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*fan_in_fan_out")  # of GPT-2's Conv1D; PEFT sets it right itself
         adapted = get_peft_model(model, config)
+    config.task_type = "CAUSAL_LM"  # else what is saved names our class, where transformers' model is wanted
     if dropout:
         for name, module in adapted.named_modules():
             if name.endswith(".lora_dropout"):

@@ -45,6 +45,31 @@ def test_an_adapter_is_loaded_on_its_base(memoriser, tmp_path):
     assert [row.p for row in base] != [row.p for row in tuned]
 
 
+def test_an_adapter_of_our_own_engine_answers_as_its_merged_model(memoriser, tmp_path):
+    import torch
+
+    from finseek.model import DeepSeekV3
+    from finseek.model.lora import add_lora
+
+    folder, samples = memoriser("action first")
+    adapted = add_lora(DeepSeekV3.from_pretrained(folder), rank=4, alpha=8, target_modules="all")
+    with torch.no_grad():
+        for name, parameter in adapted.named_parameters():
+            if ".lora_B." in name:
+                parameter.normal_(std=0.3)
+    adapted.peft_config["default"].base_model_name_or_path = str(folder)
+    adapted.save_pretrained(tmp_path / "adapter", save_embedding_layers=False)  # as the engines do
+    adapted.merge_and_unload().save_pretrained(tmp_path / "merged")
+    for name in ("adapter", "merged"):
+        (tmp_path / name / "tokenizer.json").write_bytes((folder / "tokenizer.json").read_bytes())
+    ours, merged = (
+        predict(samples, load_backend(options, tmp_path / name), options)
+        for name, options in (("adapter", EvaluateOptions()), ("merged", EvaluateOptions(backend="native")))
+    )
+    for one, other in zip(ours, merged, strict=True):
+        assert [one.p[a] for a in ACTIONS] == pytest.approx([other.p[a] for a in ACTIONS], abs=1e-5)
+
+
 def test_a_folder_without_a_model_is_named(memoriser, tmp_path):
     folder, _ = memoriser("action first")
     (tmp_path / "tokenizer.json").write_bytes((folder / "tokenizer.json").read_bytes())
