@@ -14,7 +14,7 @@ from finseek.pipeline import manifest
 from finseek.pipeline.cache import RunState
 from finseek.pipeline.data import run_prices
 from finseek.pipeline.placebos import placebo_finding
-from finseek.pipeline.stages import StageContext
+from finseek.pipeline.stages import STAGES, StageContext
 from finseek.pipeline.trials import all_looks, deflated
 
 AUDITS = ("leaks", "contamination")
@@ -44,18 +44,15 @@ def write_the_report(context: StageContext) -> dict[str, Any]:
     from finseek.report import ReportInputs, build_report, model_card, report_schema
 
     config, paths, has = context.config, context.paths, context.present
-    state = RunState(paths.state)
+    finished = RunState(paths.state).stages
+    # in the order of the table, not in that of their last run: the same run gives the same bytes
+    done = {stage.name: finished[stage.name] for stage in STAGES if stage.name in has}
     artifacts = {
         name: {"sha256": file["sha256"], "bytes": file["bytes"], "stage": stage}
-        for stage, record in state.stages.items()
+        for stage, record in done.items()
         for name, file in record["outputs"].items()
-        if stage in has
     }
-    stages = {
-        stage: {"key": record["key"], "counts": record["counts"]}
-        for stage, record in state.stages.items()
-        if stage in has
-    }
+    stages = {stage: {"key": record["key"], "counts": record["counts"]} for stage, record in done.items()}
     equity = _equity(paths.backtest / "equity.csv") if "backtest" in has else None
     looks = all_looks(config, paths) if "split" in has else {}
     inputs = ReportInputs(
@@ -75,14 +72,13 @@ def write_the_report(context: StageContext) -> dict[str, Any]:
         evaluation=_json(paths.evaluate / "metrics.json") if "evaluate" in has else None,
         instruction=_json(paths.samples / "summary.json") if config.instruct and "samples" in has else None,
         examples=_examples(context) if {"evaluate", "split"} <= has else (),
-        predictions=_rows(paths.evaluate / "eval_results.csv") if "evaluate" in has else (),
         backtest=_json(paths.backtest / "metrics.json") if "backtest" in has else None,
         equity=equity,
         planted=read_json(config.report.planted) if config.report.planted else None,
         trials=len(looks) if looks else None,
         deflation=deflated(looks, equity["equity"]) if equity and looks else None,
         audit={name: _json(paths.audit / f"{name}.json") for name in AUDITS if "audit" in has} | _placebos(context),
-        lineage={"artifacts": artifacts},
+        lineage={"inputs": context.sources, "artifacts": artifacts},
         options=config.report,
     )
     html, summary = build_report(inputs)

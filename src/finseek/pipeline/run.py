@@ -184,7 +184,7 @@ def _run_stages(
         paths.manifest.unlink(missing_ok=True)
         state.enter(stage.name)
         begin = time.perf_counter()
-        counts = stage.run(StageContext(config, paths, key, present, progress, node, secrets))
+        counts = stage.run(StageContext(config, paths, key, present, validity.sources(stage), progress, node, secrets))
         seconds = round(time.perf_counter() - begin, 3)
         trials.record_look(config, paths, stage.name)
         outputs = cache.record_files(paths.root, stage.outputs)
@@ -222,7 +222,8 @@ def _in_words(counts: dict[str, Any]) -> str:
 def _seal(config: Config, validity: Validity, paths: RunPaths, description: Mapping[str, Any]) -> None:
     """Set aside what another config left in the folder, then write the manifest, last of all."""
     state = validity.state
-    stages, artifacts, sources = {}, {}, {}
+    stages, artifacts = {}, {}
+    sources: dict[str, dict[str, Any]] = {}
     for stage in STAGES:
         record = state.stages.get(stage.name)
         if record is None:
@@ -234,9 +235,7 @@ def _seal(config: Config, validity: Validity, paths: RunPaths, description: Mapp
         stages[stage.name] = {"key": record["key"], "counts": record["counts"], "seconds": record["seconds"]}
         for name, file in record["outputs"].items():
             artifacts[name] = {"sha256": file["sha256"], "bytes": file["bytes"], "stage": stage.name}
-        hashes = validity.inputs(stage)
-        for name, path in external_inputs(stage, config).items():
-            sources[name] = {"path": str(path.resolve()), "sha256": hashes[name], "bytes": path.stat().st_size}
+        sources |= validity.sources(stage)
     manifest.write_manifest(
         paths.manifest,
         {

@@ -26,6 +26,7 @@ class StageContext:
         paths: where artifacts lie.
         key: the key under which the outputs will be valid.
         present: earlier stages whose outputs may be read; what else lies in the folder belongs to another config.
+        sources: the files from outside the run folder that the stage reads, by name: ``{path, sha256, bytes}``.
         progress: told where long work stands.
         node: this machine, where several train one model.
         secrets: keys of services, by the name of their variable.
@@ -35,6 +36,7 @@ class StageContext:
     paths: RunPaths
     key: str
     present: frozenset[str]
+    sources: Mapping[str, Mapping[str, Any]]
     progress: Progress
     node: Node = field(default_factory=Node)
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
@@ -138,8 +140,11 @@ def _sample_copies(config: Config) -> list[Path]:
     return [path for path in (config.prompt.nemo_dataset_dir, config.prompt.hf_dataset_dir) if path]
 
 
-def _planted_source(config: Config) -> dict[str, Path]:
-    return {"report.planted": config.report.planted} if config.report.planted else {}
+def _all_sources(config: Config) -> dict[str, Path]:
+    """What the report names: the sources of every stage that the config does not leave out, and its own."""
+    stages = [stage for stage in STAGES if stage.sources is not _all_sources and not stage.absent(config)]
+    planted = {"report.planted": config.report.planted} if config.report.planted else {}
+    return {label: path for stage in stages for label, path in stage.sources(config).items()} | planted
 
 
 def _instructions_alone(config: Config) -> str:
@@ -306,7 +311,7 @@ STAGES: tuple[Stage, ...] = (
         needs=("theses", "prices", "split", "samples", "train", "evaluate", "backtest", "audit"),
         code=("core", "report", "pipeline"),
         outputs=("report.html", "report.json", "report.schema.json", "train/README.md"),
-        sources=_planted_source,
+        sources=_all_sources,
         tolerant=True,
     ),
 )

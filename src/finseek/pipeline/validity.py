@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from finseek.core.artifacts import sha256_file
 from finseek.core.errors import InputError
@@ -80,6 +81,14 @@ class Validity:
     def external(self, stage: Stage) -> dict[str, str]:
         """SHA-256 of the files outside the run folder that a stage reads."""
         return {name: self._hash(path) for name, path in external_inputs(stage, self.config).items()}
+
+    def sources(self, stage: Stage) -> dict[str, dict[str, Any]]:
+        """The same files, each with where it lies, its SHA-256 and its bytes."""
+        hashes = self.external(stage)
+        return {
+            name: {"path": str(path.resolve()), "sha256": hashes[name], "bytes": path.stat().st_size}
+            for name, path in external_inputs(stage, self.config).items()
+        }
 
     def _hash(self, path: Path) -> str:
         if path not in self._hashes:

@@ -20,13 +20,15 @@ from typing import Literal
 from markupsafe import Markup, escape
 
 from finseek.report.blocks import Chart, Interval, Intervals, Table
-from finseek.report.numbers import ABSENT, Format, finite
+from finseek.report.numbers import ABSENT, Format, compact, finite
 
 SIDE = 1000
 MAX_POINTS = 1200
 MAX_NUMBERS = 16
+X_NAMES = 5
 
-_ZEROS = re.compile(r"\.0+(?!\d)")
+_LAST_ZERO = re.compile(r"(\.\d*)0(?=\D*$)")
+_BARE_POINT = re.compile(r"\.(?=\D*$)")
 
 Points = Sequence[float | None]
 
@@ -60,11 +62,22 @@ def nice_ticks(low: float, high: float, wanted: int = 5) -> list[float]:
     return [float(f"{place * step:.12g}") for place in range(first, last + 1)]
 
 
+def log_ticks(low: float, high: float) -> list[float]:
+    """Powers of ten that enclose [low, high], both positive, and 2 and 5 times them where that is not too many."""
+    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1
+    factors = (1, 2, 5) if high < 500 * low else (1,)
+    ticks = [float(f"{factor}e{power}") for power in range(first, last + 1) for factor in factors]
+    below = max(tick for tick in ticks if tick <= low)
+    above = min(tick for tick in ticks if tick >= high and tick > below)
+    return [tick for tick in ticks if below <= tick <= above]
+
+
 def tick_labels(ticks: Sequence[float], shown: Format) -> list[str]:
-    """Labels of an axis, without decimals where every one of them has only zeros there."""
+    """Labels of an axis, without the decimals that are zero in every one of them."""
     labels = [shown(tick) for tick in ticks]
-    whole = [_ZEROS.sub("", label) for label in labels]
-    return whole if all("." not in label for label in whole) else labels
+    while all(_LAST_ZERO.search(label) for label in labels):
+        labels = [_LAST_ZERO.sub(r"\1", label) for label in labels]
+    return [_BARE_POINT.sub("", label) for label in labels]
 
 
 def kept_points(count: int, most: int = MAX_POINTS) -> list[int]:
@@ -117,8 +130,9 @@ def chart(
     x_title: str,
     zero: bool = False,
     marks: Sequence[tuple[float, str]] = (),
-    x_wanted: int = 5,
+    x_labels: Sequence[tuple[float, str]] = (),
     latest: bool = True,
+    log: bool = False,
 ) -> Chart:
     """Draw series over a common x.
 
@@ -133,8 +147,10 @@ def chart(
         x_title: what x is.
         zero: include zero in the scale of the values.
         marks: vertical lines (position, label).
-        x_wanted: how many labels the x axis should carry.
+        x_labels: (position, label) of the x axis, which then reaches from the first to the last of them; without
+            them some of the points are named.
         latest: x is an order of time, so that the last value of a series is its present one.
+        log: a logarithmic scale, where every value is positive.
     """
     kept = kept_points(len(x))
     x_kept = [float(x[i]) for i in kept]
@@ -143,20 +159,24 @@ def chart(
     values = [value for line in series for value in line.values if value is not None] or [0.0]
     barred = any(line.shape in ("bars", "area") for line in series)
     ends = values + ([0.0] if zero or barred else [])
-    ticks = nice_ticks(min(ends), max(ends))
-    places = x_kept + [position for position, _ in marks]
+    bent = log and min(ends) > 0
+    ticks = log_ticks(min(ends), max(ends)) if bent else nice_ticks(min(ends), max(ends))
+    labels = tick_labels(ticks, compact if bent else shown)
+    places = x_kept + [position for position, _ in (*marks, *x_labels)]
     left, right = min(places, default=0.0), max(places, default=1.0)
     if right == left:
         left, right = left - 0.5, right + 0.5
-    elif any(line.shape == "bars" for line in series):
+    elif not x_labels and any(line.shape == "bars" for line in series):
         margin = (right - left) / (2 * max(len(x_kept) - 1, 1))
         left, right = left - margin, right + margin
 
     def across(position: float) -> float:
         return (position - left) / (right - left) * SIDE
 
+    height = math.log10 if bent else float
+
     def down(value: float) -> float:
-        return (ticks[-1] - value) / (ticks[-1] - ticks[0]) * SIDE
+        return (height(ticks[-1]) - height(value)) / (height(ticks[-1]) - height(ticks[0])) * SIDE
 
     xs = [across(position) for position in x_kept]
     floor = down(min(max(0.0, ticks[0]), ticks[-1]))
@@ -165,15 +185,14 @@ def chart(
     )
     curves = "".join(_drawn(line, xs, [None if v is None else down(v) for v in line.values], floor) for line in series)
     flags = "".join(f'<path class="mark" d="M{across(position):.1f} 0V{SIDE}"/>' for position, _ in marks)
-    labels = tick_labels(ticks, shown)
     y_axis = "".join(
         f'<span style="top:{down(tick) / SIDE:.2%}">{escape(text)}</span>'
         for tick, text in zip(ticks, labels, strict=True)
     )
-    x_places = kept_points(len(names), x_wanted)
+    named = x_labels or [(x_kept[i], names[i]) for i in kept_points(len(names), X_NAMES)]
     x_axis = "".join(
-        f'<span class="{_edge(place, len(x_places))}" style="left:{xs[i] / SIDE:.2%}">{escape(names[i])}</span>'
-        for place, i in enumerate(x_places)
+        f'<span class="{_edge(place, len(named))}" style="left:{across(position) / SIDE:.2%}">{escape(label)}</span>'
+        for place, (position, label) in enumerate(named)
     )
     flag_names = "".join(
         f'<span class="flag{" flip" if across(position) > SIDE * 0.55 else ""}" '
@@ -196,6 +215,7 @@ def chart(
         "names": names,
         "values": [[shown(value) for value in line.values] for line in series],
         "legend": legend,
+        "axis": f"{x_title} " if latest else "",
         "summary": _summary(names, series, shown),
     }
     rows = [[names[i], *(shown(line.values[i]) for line in series)] for i in kept_points(len(names), MAX_NUMBERS)]

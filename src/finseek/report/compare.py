@@ -21,6 +21,7 @@ from finseek.report.numbers import (
     plural,
     signed_percent,
     signed_percent2,
+    signed_points,
 )
 from finseek.report.report import FORMAT
 from finseek.report.sections.run import lookup
@@ -149,8 +150,8 @@ def _intervals(reports: Mapping[str, Json]) -> Section:
             for baseline in report["predictions"]["baselines"]
             if baseline["name"] == name
         ]
-        explain = "Paired on the same rows; right of the dashed zero the model is better."
-        blocks.append(intervals(f"Accuracy less that of {name}", explain, "Run", rows, signed_percent))
+        explain = "In percentage points, paired on the same rows; right of the dashed zero the model is better."
+        blocks.append(intervals(f"Accuracy less that of {name}", explain, "Run", rows, signed_points))
     return Section("intervals", "Intervals", "What each run's own interval allows to say.", blocks)
 
 

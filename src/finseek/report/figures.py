@@ -70,6 +70,7 @@ class Figures:
     baselines: tuple[Baseline, ...]
     accounts: tuple[Account, ...]
     excess: Estimate
+    sharpe: Estimate
     sessions: int | None
     smallest_sharpe: float | None
     trials: int | None
@@ -116,6 +117,7 @@ def read_figures(inputs: ReportInputs) -> Figures:
         baselines=tuple(_baseline(name, found) for name, found in (evaluation.get("baselines") or {}).items()),
         accounts=_accounts(backtest),
         excess=Estimate.read((backtest.get("excess") or {}).get("annual")),
+        sharpe=Estimate.read((backtest.get("intervals") or {}).get("sharpe")),
         sessions=window.get("sessions"),
         smallest_sharpe=finite(window.get("smallest_detectable_sharpe")),
         trials=inputs.trials,

@@ -8,20 +8,28 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from functools import cache
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from finseek.report.view import Page
 
 TEMPLATES = Path(__file__).parent / "templates"
+_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
+_SLASH = re.compile(r"/(?=.)")
+
+
+def breaking(text: str) -> Markup:
+    """The text with its dates kept on one line, and free to break after a slash of a path."""
+    return Markup(_DATE.sub(r'<span class="date">\g<0></span>', _SLASH.sub("/<wbr>", str(escape(text)))))
 
 
 @cache
 def _environment() -> Environment:
-    return Environment(
+    environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
@@ -29,6 +37,8 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    environment.filters["breaking"] = breaking
+    return environment
 
 
 def render(page: Page) -> str:

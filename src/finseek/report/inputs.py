@@ -29,7 +29,6 @@ class ReportInputs:
         instruction: ``samples/summary.json`` of a run that learns from instruction data alone.
         examples: rows of ``evaluate/eval_results.csv`` with the teacher's words beside them: ``{ticker, as_of_date,
             gt_action, pred_action, status, completion, reasoning, support}``.
-        predictions: all rows of ``evaluate/eval_results.csv``, for the calibration; may be empty.
         backtest: ``backtest/metrics.json``.
         equity: columns of ``backtest/equity.csv``, dates as ISO texts: ``{"date": [...], "equity": [...], ...}``.
         planted: ``{bayes_accuracy, alpha}`` of a synthetic market.
@@ -50,7 +49,6 @@ class ReportInputs:
     evaluation: Json | None = None
     instruction: Json | None = None
     examples: Rows = ()
-    predictions: Rows = ()
     backtest: Json | None = None
     equity: Json | None = None
     planted: Json | None = None

@@ -224,3 +224,20 @@ def test_while_it_runs_the_state_says_what_the_manifest_will_say(study: Path, tm
     assert state["run"]["seeds"] == [manifest["config"]["run"]["seed"]]
     assert state["run"]["sha256"] == manifest["description_sha256"]
     assert "run" not in json.loads((folder / "state.json").read_text())
+
+
+def test_the_page_names_every_file_with_its_hash_whatever_ran_again(study: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "study"
+    statuses(study)
+    page = (folder / "report.html").read_text()
+    sealed = read_manifest(folder / "manifest.json")
+    made = {name: file for name, file in sealed["artifacts"].items() if file["stage"] != "report"}
+    assert {name.split("/")[0] for name in sealed["inputs"]} == {"theses.source", "prices.source"}
+    for file in (*sealed["inputs"].values(), *made.values()):
+        assert file["sha256"] in page
+        assert f"{file['bytes']:,}" in page
+
+    run(load_config(study), first="prices")
+    assert list(json.loads((folder / "state.json").read_text())["stages"])[-1] == "prices"
+    run(load_config(study), first="report")
+    assert (folder / "report.html").read_text() == page

@@ -109,6 +109,22 @@ def evaluation(rng: np.random.Generator, rows: int, sessions: int) -> dict[str, 
             }
             for h in (1, 5, 10, 30)
         },
+        "calibration": {
+            "rows": scored,
+            "rows_with_five_probabilities": scored,
+            "brier": estimate(0.61, 0.04),
+            "log_loss": estimate(1.12, 0.08),
+            "expected_calibration_error": estimate(0.08, 0.03),
+            "mean_confidence": estimate(0.58, 0.02),
+            "reliability": [
+                {"from": b / 10, "to": (b + 1) / 10, "rows": n, "confidence": sure, "accuracy": right_there}
+                for b, (n, sure, right_there) in enumerate(
+                    [(0, None, None)] * 3
+                    + [(40, 0.36, 0.30), (150, 0.45, 0.41), (200, 0.55, 0.47), (120, 0.64, 0.60), (60, 0.75, 0.66)]
+                    + [(44, 0.83, 0.80), (0, None, None)]
+                )
+            ],
+        },
         "baselines": {
             "majority": {
                 "accuracy": estimate(0.41, 0.03),
@@ -356,7 +372,6 @@ def make_inputs(
         "train_log": train_log(rng, 600),
         "evaluation": evaluation(rng, 616, sessions),
         "examples": [row | words for row in rows[:: len(rows) // 6 + 1]],
-        "predictions": rows,
         "backtest": backtest,
         "equity": {
             "date": [str(day) for day in days],

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from finseek.report.charts import Line, chart, intervals, kept_points, nice_ticks, tick_labels
+from finseek.report.charts import Line, chart, intervals, kept_points, log_ticks, nice_ticks, tick_labels
 from finseek.report.numbers import ABSENT, integer, number2, number3, percent, plural, signed_percent
 
 
@@ -33,9 +33,38 @@ def test_ticks_are_round_and_enclose(low: float, high: float, expected: list[flo
 
 def test_tick_labels_lose_decimals_only_where_all_are_zero() -> None:
     assert tick_labels([0.0, 1.0, 2.0], number3) == ["0", "1", "2"]
-    assert tick_labels([0.5, 1.0], number2) == ["0.50", "1.00"]
+    assert tick_labels([0.5, 1.0], number2) == ["0.5", "1.0"]
+    assert tick_labels([0.25, 1.0], number2) == ["0.25", "1.00"]
     assert tick_labels([0.0, 0.05], percent) == ["0\N{NO-BREAK SPACE}%", "5\N{NO-BREAK SPACE}%"]
     assert tick_labels([10_000.0, 10.05], number2) == ["10,000.00", "10.05"]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (0.35, 6.4, [0.2, 0.5, 1, 2, 5, 10]),
+        (1.0, 1.0, [1, 2]),
+        (2.0, 5.0, [2, 5]),
+        (0.003, 4.0, [0.001, 0.01, 0.1, 1, 10]),
+    ],
+)
+def test_logarithmic_ticks_enclose(low: float, high: float, expected: list[float]) -> None:
+    assert log_ticks(low, high) == pytest.approx(expected)
+
+
+def test_on_a_logarithmic_scale_equal_factors_are_equal_distances() -> None:
+    path = re.search(r'class="line tone-1" d="([^"]+)"', drawn([1.0, 10.0, 100.0], log=True))
+    assert path
+    assert path[1] == "M0.0 1000.0L500.0 500.0L1000.0 0.0"
+    assert drawn([0.0, 10.0], log=True) == drawn([0.0, 10.0])
+
+
+def test_given_labels_set_the_reach_of_the_axis() -> None:
+    picture = drawn([0.0, 1.0], x_labels=[(-1.0, "low"), (3.0, "high")])
+    path = re.search(r'class="line tone-1" d="([^"]+)"', picture)
+    assert path
+    assert path[1] == "M250.0 1000.0L500.0 0.0"
+    assert 'class="last" style="left:100.00%">high<' in picture
 
 
 def test_thinning_keeps_both_ends_and_no_point_twice() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from lxml import html as lxml_html
 from report_generator import certificate, estimate, make_inputs
 
 from finseek.core.errors import ArtifactError
@@ -15,7 +16,6 @@ from finseek.report import ReportInputs, build_report
 from finseek.report.figures import Estimate, read_figures
 from finseek.report.gates import judge_gates
 from finseek.report.sections.backtest import drawdown, monthly
-from finseek.report.sections.predictions import calibration_points
 from finseek.report.sections.statistics import binned
 from finseek.report.sections.training import section as training
 
@@ -83,15 +83,15 @@ def with_baselines(inputs: ReportInputs, **differences: dict[str, float]) -> Rep
 def test_the_verdict_of_an_ordinary_failure() -> None:
     told = verdict(make_inputs())
     assert told["headline"] == (
-        "Does not beat buy-and-hold; the excess cannot be told from luck; "
-        "predicts the teacher better than 1 of 3 baselines."
+        "Nothing to trade: not shown to earn more than its exposure to the market explains, and does not beat "
+        "buy-and-hold. It predicts the teacher better than 1 of 3 baselines."
     )
     assert told["light"] == "fail"
     text = " ".join(told["sentences"])
-    assert "77 sessions could only have shown an annual Sharpe above 3.55" in text
+    assert "77 sessions can only show an annual Sharpe above 3.55" in text
     assert "12 trials" in text
     assert "which includes zero" in text
-    assert "Red gates: contamination." in text
+    assert "Red gates: contamination; caution: significance." in text
 
 
 def test_a_good_result_with_a_red_gate_is_no_more_than_caution() -> None:
@@ -100,8 +100,8 @@ def test_a_good_result_with_a_red_gate_is_no_more_than_caution() -> None:
     )
     told = verdict(good)
     assert told["headline"] == (
-        "Earned more than buy-and-hold; earns more than its exposure explains; "
-        "predicts the teacher better than both baselines."
+        "Earns more than its exposure to the market explains, but is not shown to beat buy-and-hold. "
+        "It predicts the teacher better than both baselines."
     )
     assert told["light"] == "caution"
     clean = replace(good, audit={name: {"status": "passed", "summary": "s"} for name in ("leaks", "contamination")})
@@ -120,7 +120,7 @@ def test_trials_that_nobody_counted_are_said() -> None:
 
 def test_the_excess_without_interval_says_so() -> None:
     told = verdict(changed("backtest", "excess", "annual", value=-0.03))
-    assert "the excess has no interval" in told["headline"]
+    assert "has no interval" in told["headline"]
 
 
 def test_accounts_come_in_order_and_the_other_hold_is_beside() -> None:
@@ -160,21 +160,6 @@ def test_months_of_nothing() -> None:
     assert monthly(["2025-01-02"], [None]) is None
 
 
-def test_calibration_counts_by_hand() -> None:
-    def row(p: list[float], answer: str, truth: str, status: str = "scored") -> dict[str, Any]:
-        names = ("p_strong_sell", "p_sell", "p_hold", "p_buy", "p_strong_buy")
-        return {"status": status, "pred_action": answer, "gt_action": truth, **dict(zip(names, p, strict=True))}
-
-    rows = [
-        row([0.0, 0.62, 0.38, 0.0, 0.0], "SELL", "SELL"),
-        row([0.0, 0.66, 0.34, 0.0, 0.0], "SELL", "HOLD"),
-        row([0.0, 0.0, 0.0, 1.0, 0.0], "BUY", "BUY"),
-        row([0.0, 0.0, 0.0, 1.0, 0.0], "BUY", "SELL", status="no_action"),
-        {"status": "scored", "pred_action": "BUY", "gt_action": "BUY"},
-    ]
-    assert calibration_points(rows) == [(pytest.approx(0.64), 0.5, 2), (1.0, 1.0, 1)]
-
-
 def test_bins_hold_every_draw_once() -> None:
     draws = sorted(np.random.default_rng(1).normal(0, 1, 1000).tolist())
     middles, counts = binned(draws)
@@ -198,10 +183,77 @@ def test_validation_is_joined_between_its_points() -> None:
 def test_beating_buy_and_hold_is_said_only_of_an_interval_above_zero() -> None:
     path = ("benchmarks", "buy_and_hold", "return_difference_annual")
     good = make_inputs(1, excess=0.3, drift=0.004)
+    more = "Earns more than its exposure to the market explains"
 
     def headline(difference: Any) -> str:
         return str(verdict(changed("backtest", *path, value=difference, base=good))["headline"])
 
-    assert headline(estimate(0.2, 0.1)).startswith("Beats buy-and-hold;")
-    assert headline(estimate(0.2, 0.3)).startswith("Earned more than buy-and-hold;")
-    assert headline(0.2).startswith("Earned more than buy-and-hold;")
+    assert headline(estimate(0.2, 0.1)).startswith(f"{more}, and beats buy-and-hold.")
+    assert headline(estimate(0.2, 0.3)).startswith(f"{more}, but is not shown to beat buy-and-hold.")
+    assert headline(0.2).startswith(f"{more}, but is not shown to beat buy-and-hold.")
+
+
+@pytest.mark.parametrize(
+    ("excess", "drift", "expected"),
+    [
+        (0.2, 0.004, "pass"),
+        (0.05, 0.004, "caution"),
+        (-0.05, 0.004, "fail"),
+        (0.05, -0.004, "fail"),
+        (-0.2, 0.004, "fail"),
+    ],
+)
+def test_the_light_of_the_trading(excess: float, drift: float, expected: str) -> None:
+    """Doubtful is yellow only where both the excess and the lead over buy-and-hold point upwards."""
+    clean = {name: {"status": "passed", "summary": "s"} for name in ("leaks", "contamination")}
+    inputs = with_baselines(make_inputs(1, excess=excess, drift=drift, audit=clean), majority=estimate(0.2, 0.05))
+    assert verdict(inputs)["light"] == expected
+
+
+def test_each_baseline_is_named_once_by_what_its_interval_says() -> None:
+    text = " ".join(verdict(make_inputs())["sentences"])
+    assert "better than that of majority (" in text
+    assert (
+        "not to be told apart from that of persistence (+2.0 percentage points, 95\N{NO-BREAK SPACE}% interval −1.0"
+        in text
+    )
+    assert "worse than that of gradient boosting (−5.0 percentage points" in text
+
+
+def test_a_loss_is_called_a_loss() -> None:
+    losing = changed("backtest", "performance", "total_return", value=-0.0197)
+    first = verdict(losing)["sentences"][0]
+    assert first.startswith(
+        "After costs the account lost 2.0\N{NO-BREAK SPACE}% with 52.0\N{NO-BREAK SPACE}% of it invested"
+    )
+
+
+def test_what_costs_took_adds_up() -> None:
+    table = next(t for t in _tables("backtest") if t["caption"] == "Where the profit came from")
+    money = {row[0]: float(row[1].replace("−", "-").replace(",", "")) for row in table["rows"]}
+    assert money["before costs"] + money["fees"] + money["slippage"] == money["all together"] == 2900
+
+
+def test_the_page_shows_the_calibration_of_the_evaluation() -> None:
+    document = lxml_html.fromstring(build_report(make_inputs())[0])
+    drawn = document.get_element_by_id("chart-calibration").xpath(".//details//tbody/tr")
+    shown = [[cell.text_content().replace("\N{NO-BREAK SPACE}", " ") for cell in row] for row in drawn]
+    assert ["45.0 % sure, 150 rows", "41.0 %", "45.0 %"] in shown
+    assert shown[0] == ["0.0 %", "–", "0.0 %"]
+    assert shown[-1] == ["100.0 %", "–", "100.0 %"]
+
+
+@pytest.mark.parametrize(("keep", "told"), [("best", "that did best on them"), ("last", "of the last step")])
+def test_the_training_says_which_weights_were_kept(keep: str, told: str) -> None:
+    assert told in training(changed("config", "train", "keep", value=keep)).lead
+
+
+def _tables(section: str) -> list[dict[str, Any]]:
+    document = lxml_html.fromstring(build_report(make_inputs())[0])
+    return [
+        {
+            "caption": table.find("caption").text_content(),
+            "rows": [[cell.text_content() for cell in row] for row in table.xpath("./tbody/tr")],
+        }
+        for table in document.get_element_by_id(section).iter("table")
+    ]

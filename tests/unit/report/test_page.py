@@ -16,6 +16,7 @@ from lxml import html as lxml_html
 from report_generator import make_inputs
 
 from finseek.report import ReportInputs, ReportOptions, build_report, compare_reports, report_schema
+from finseek.report.html import breaking
 
 ATTACK = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'&{{7*7}}</script>"
 ABSENT: dict[str, Any] = {
@@ -26,7 +27,6 @@ ABSENT: dict[str, Any] = {
     "train_log": (),
     "evaluation": None,
     "examples": (),
-    "predictions": (),
     "backtest": None,
     "equity": None,
     "planted": None,
@@ -238,3 +238,9 @@ def test_options_decide_how_much_is_quoted() -> None:
     document = tree(build_report(few)[0])
     assert len(document.xpath("//div[contains(@class,'quotes')]/details")) == 1
     assert "Rejects, 2 of 24" in document.text_content()
+
+
+def test_dates_stay_whole_and_paths_may_break() -> None:
+    assert breaking("a <b> 2025-01-02") == 'a &lt;b&gt; <span class="date">2025-01-02</span>'
+    assert breaking("train/model.bin") == "train/<wbr>model.bin"
+    assert breaking("ends/") == "ends/"

@@ -18,7 +18,7 @@ LEAD = (
     "stand the same universe bought and held, every answer read as BUY, and the same signals with the other reading of "
     "HOLD: flat closes an open position, keep leaves it."
 )
-TONES = {"strategy": 1, "buy_and_hold": 2, "hold_keep": 3, "hold_flat": 3, "teacher": 4, "all_buy": 5, "benchmark": 6}
+TONES = {"strategy": 1, "buy_and_hold": 2, "hold_keep": 3, "hold_flat": 3, "all_buy": 5}
 SHOWN = ("strategy", "hold_flat", "hold_keep", "buy_and_hold", "all_buy")
 _SERIES = {
     "equity": "strategy",
@@ -195,7 +195,7 @@ def monthly(dates: Sequence[str], values: Sequence[float | None]) -> Matrix | No
         "Each cell is the change of equity from the last close of the month before; "
         "blue is a gain, red a loss, and the deeper the larger.",
         "Year",
-        ["Whole year", *MONTHS],
+        ["All months", *MONTHS],
         rows,
     )
 

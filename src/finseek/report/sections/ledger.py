@@ -8,7 +8,17 @@ from typing import Any
 from finseek.report.blocks import Block, Group, Table
 from finseek.report.figures import Figures
 from finseek.report.inputs import Json
-from finseek.report.numbers import ABSENT, integer, money, number2, percent, percent2, signed_money, signed_percent
+from finseek.report.numbers import (
+    ABSENT,
+    finite,
+    integer,
+    money,
+    number2,
+    percent,
+    percent2,
+    signed_money,
+    signed_percent,
+)
 
 NAMES = {
     "strategy": "strategy",
@@ -19,6 +29,14 @@ NAMES = {
     "cash_only": "cash",
 }
 MOST_TICKERS = 10
+_SIGNALS = {
+    "given": "answers given",
+    "traded": "of them, read by the account",
+    "no_signal": "of them, without a readable action",
+    "unexecuted": "of them, without a next session",
+    "cells_without_signal": "days of a ticker without an answer",
+    "filled": "orders filled",
+}
 
 
 def called(name: str) -> str:
@@ -34,16 +52,16 @@ def ledger_blocks(backtest: Json, figures: Figures) -> list[Block]:
         _attribution(backtest.get("attribution") or {}),
         _signals(backtest),
     ]
-    wide = [_costs(figures), *([drawdowns] if drawdowns else [])]
+    wide = [_costs(figures, (backtest.get("options") or {}).get("capital")), *([drawdowns] if drawdowns else [])]
     return [*wide, Group([table for table in small if table is not None])]
 
 
-def _costs(figures: Figures) -> Table:
+def _costs(figures: Figures, capital: float | None) -> Table:
+    start = f" of {money(capital)}" if capital is not None else ""
     return Table(
         "Costs",
         "What each account paid in fees, and lost to worse prices at its fills (slippage), in money and as a share "
-        "of its "
-        "starting capital.",
+        f"of its starting capital{start}.",
         ["Account", "Fees", "Slippage", "Together", "Of capital", "Round trips"],
         [
             [
@@ -101,15 +119,28 @@ def _attribution(found: Mapping[str, Any]) -> Table | None:
     ]
     return Table(
         "Where the profit came from",
-        "Profit in money after costs, of the tickers that mattered most and by side.",
+        "Profit in money after costs, of the tickers that mattered most, then by side, then what costs took of it.",
         ["What", "Profit"],
-        [*rows, *sides, ["all together", signed_money(found.get("total"))]],
+        [*rows, *sides, *_before_costs(found), ["all together", signed_money(found.get("total"))]],
     )
+
+
+def _before_costs(found: Mapping[str, Any]) -> list[list[str]]:
+    """What the account would have made without fees and slippage, and each of them."""
+    costs, total = found.get("costs") or {}, finite(found.get("total"))
+    fees, slippage = finite(costs.get("commission")), finite(costs.get("slippage"))
+    if total is None or fees is None or slippage is None:
+        return []
+    return [
+        ["before costs", signed_money(total + fees + slippage)],
+        ["fees", signed_money(-fees)],
+        ["slippage", signed_money(-slippage)],
+    ]
 
 
 def _signals(backtest: Json) -> Table | None:
     rows = [
-        [str(name).replace("_", " "), integer(count)]
+        [_SIGNALS.get(str(name), str(name).replace("_", " ")), integer(count)]
         for part in ("signals", "orders")
         for name, count in (backtest.get(part) or {}).items()
     ]
@@ -117,9 +148,8 @@ def _signals(backtest: Json) -> Table | None:
         return None
     return Table(
         "Signals and orders",
-        "What became of the answers: one without a next session is never executed, and a ticker and day without a "
-        "signal "
-        "keeps its position until it expires.",
+        "What became of the answers: one without a next session is never executed, and a ticker keeps its position "
+        "on days without an answer until that expires.",
         ["What", "Count"],
         rows,
     )

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from finseek.report.blocks import Block, Cell, Chart, Facts, Intervals, Matrix, Notice, Quotes, Section, Table
-from finseek.report.charts import Line, chart, intervals
+from finseek.report.blocks import Block, Cell, Facts, Intervals, Matrix, Notice, Quotes, Section, Table
+from finseek.report.charts import intervals
 from finseek.report.figures import Estimate, Figures
-from finseek.report.inputs import Json, ReportInputs, Rows
+from finseek.report.inputs import Json, ReportInputs
 from finseek.report.numbers import (
     ABSENT,
-    finite,
     integer,
     interval,
     number2,
     number3,
     percent,
-    plural,
     share,
-    signed_percent,
+    signed_number3,
     signed_percent2,
+    signed_points,
 )
+from finseek.report.sections.calibration import calibration_block
 
 LEAD = (
     "On the test split the model gives one of five actions for each ticker and session, without having seen any "
@@ -28,11 +28,10 @@ LEAD = (
     "The teacher's action is what it should reproduce; whether that action makes money is a question for the backtest."
 )
 ACTIONS = ("STRONG_SELL", "SELL", "HOLD", "BUY", "STRONG_BUY")
-BINS = 10
 
 
 def section(inputs: ReportInputs, figures: Figures) -> Section:
-    """Scores, confusion, baselines, calibration and examples."""
+    """Scores, baselines, confusion, directions, calibration and examples."""
     if inputs.evaluation is None:
         return Section(
             "predictions", "Predictions", LEAD, [Notice("No evaluation: no predictions were scored in this run.")]
@@ -40,11 +39,13 @@ def section(inputs: ReportInputs, figures: Figures) -> Section:
     blocks: list[Block | None] = [
         _scores(figures),
         _baselines(figures),
+        _rules(figures),
         _confusion(inputs.evaluation.get("classification") or {}),
         _classes(inputs.evaluation.get("classification") or {}),
         _unscored(figures),
         _money(inputs.evaluation),
-        _calibration(inputs.predictions),
+        _information(inputs.evaluation),
+        calibration_block(inputs.evaluation.get("calibration")),
         _examples(inputs.examples, inputs.options.examples),
     ]
     return Section("predictions", "Predictions", LEAD, [block for block in blocks if block is not None])
@@ -92,13 +93,34 @@ def _baselines(figures: Figures) -> Intervals | Notice:
     ]
     return intervals(
         "Accuracy of the model less accuracy of each baseline",
-        "The model is better than a rule only if the whole interval of their difference on the same rows lies right "
-        "of the dashed zero; "
-        "sessions are resampled whole, because rows of one day are not independent.",
+        "In percentage points. The model is better than a rule only if the whole interval of their difference on the "
+        "same rows lies right of the dashed zero; sessions are resampled whole, because rows of one day are not "
+        "independent.",
         "Baseline",
         rows,
-        signed_percent,
+        signed_points,
     )
+
+
+_RULES = {
+    "majority": "always the commonest action of the training split",
+    "persistence": "the teacher's last action on the same ticker",
+    "random": "an action drawn by the shares of the training split",
+    "momentum": "buy what rose over 20 sessions, sell what fell",
+    "reversal": "sell what rose over 5 sessions, buy what fell",
+    "logistic": "logistic regression on the numbers of the prompt",
+    "gradient boosting": "boosted trees on the numbers of the prompt",
+    "base": "the checkpoint before this training",
+    "teacher": "the teacher itself: what a perfect copy would reach",
+}
+
+
+def _rules(figures: Figures) -> Table | None:
+    known = [[baseline.name, _RULES[baseline.name]] for baseline in figures.baselines if baseline.name in _RULES]
+    if not known:
+        return None
+    explain = "Each answers the same rows from what was known as of the same day."
+    return Table("What the baselines are", explain, ["Baseline", "Rule"], known, frozenset({0, 1}), folded=True)
 
 
 def _better(difference: Estimate) -> str:
@@ -150,7 +172,8 @@ def _classes(classification: Json) -> Table | None:
                 spoken(action),
                 integer(scores.get("support")),
                 integer(scores.get("answered")),
-                *(percent(Estimate.read(scores.get(name)).value) for name in ("precision", "recall", "f1")),
+                *(percent(Estimate.read(scores.get(name)).value) for name in ("precision", "recall")),
+                number3(Estimate.read(scores.get("f1")).value),
             ]
             for action, scores in classes.items()
         ],
@@ -192,52 +215,26 @@ def _money(evaluation: Json) -> Table | None:
     )
 
 
-def calibration_points(predictions: Rows) -> list[tuple[float, float, int]]:
-    """Mean confidence, share of right answers and rows of each of ten equal bins of confidence that has rows."""
-    bins: list[list[tuple[float, bool]]] = [[] for _ in range(BINS)]
-    for row in predictions:
-        confidence = _confidence(row)
-        if confidence is not None:
-            bins[min(int(confidence * BINS), BINS - 1)].append((confidence, row["pred_action"] == row["gt_action"]))
-    return [
-        (sum(sure for sure, _ in found) / len(found), sum(right for _, right in found) / len(found), len(found))
-        for found in bins
-        if found
-    ]
-
-
-def _calibration(predictions: Rows) -> Chart | None:
-    points = calibration_points(predictions)
-    if not points:
+def _information(evaluation: Json) -> Table | None:
+    """Rank correlation of answers and returns, by horizon."""
+    rows = []
+    for horizon, found in (evaluation.get("financial") or {}).items():
+        told = found.get("rank_ic") or {}
+        if told.get("mean") is not None:
+            shown = [form(told.get(name)) for name, form in _IC]
+            rows.append([f"{horizon}", integer(told.get("n")), *shown])
+    if not rows:
         return None
-    sure = [point[0] for point in points]
-    return chart(
-        "chart-calibration",
-        "Calibration",
-        "Each dot gathers answers of like confidence; on the dashed line the model is right exactly as often as it is "
-        "sure, below it the model is overconfident.",
-        sure,
-        [f"{percent(confidence)} sure, {plural(count, 'row')}" for confidence, _, count in points],
-        [Line("right", [point[1] for point in points], 1, "dots"), Line("perfectly calibrated", sure, 5, "dashed")],
-        percent,
-        x_title="confidence of the answer",
-        zero=True,
-        x_wanted=2,
-        latest=False,
+    return Table(
+        "Rank correlation of answers and returns",
+        "Within each session: whether names with a more bullish answer rose more (1) or less (−1) than the others; "
+        "the error allows for sessions that resemble their neighbours, and p is how often chance does as well.",
+        ["Sessions ahead", "Sessions", "Mean", "Standard error", "t", "p"],
+        rows,
     )
 
 
-def _confidence(row: Json) -> float | None:
-    """Probability of the answered action, normalised over the five."""
-    if row.get("status") != "scored":
-        return None
-    told = finite(row.get("confidence"))
-    if told is not None:
-        return told
-    chances = [finite(row.get(f"p_{action.lower()}")) for action in ACTIONS]
-    mine = finite(row.get(f"p_{str(row.get('pred_action')).lower()}"))
-    known = [chance for chance in chances if chance is not None]
-    return mine / sum(known) if mine is not None and len(known) == len(ACTIONS) and sum(known) > 0 else None
+_IC = (("mean", signed_number3), ("standard_error", number3), ("t", number2), ("p_value", number3))
 
 
 def _examples(examples: Sequence[Json], most: int) -> Quotes | None:

@@ -10,13 +10,14 @@ from finseek.report.numbers import ABSENT, finite, integer, moment, seconds, sho
 
 _SETTINGS = (
     ("split.train_end", "last day that training may see"),
-    ("split.validation_days", "calendar days before it that choose the checkpoint"),
+    ("split.validation_days", "calendar days before it that are held out of training"),
     ("split.test_start", "first day of the test"),
     ("split.label_horizon", "sessions until a decision's outcome is known"),
     ("prompt.answer_order", "whether the model answers first or reasons first"),
     ("model.preset", "architecture, trained from random weights"),
     ("model.path", "checkpoint that training started from"),
     ("train.engine", "program that trained"),
+    ("train.keep", "which weights were kept: best on validation, or last"),
     ("evaluate.mode", "how an answer is read from the model"),
     ("backtest.hold", "what HOLD does with an open position"),
     ("backtest.shorts", "whether a SELL may open a short position"),
@@ -113,5 +114,9 @@ def section(inputs: ReportInputs) -> Section:
 
 
 def _counts(counts: dict[str, Any]) -> str:
-    told = [f"{integer(value)} {name.replace('_', ' ')}" for name, value in counts.items() if isinstance(value, int)]
+    told = [
+        f"best at step {integer(value)}" if name == "best_step" else f"{integer(value)} {name.replace('_', ' ')}"
+        for name, value in counts.items()
+        if isinstance(value, int)
+    ]
     return ", ".join(told) or ABSENT

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from finseek.report.blocks import Block, Chart, Facts, Intervals, Notice, Section, Table
-from finseek.report.charts import Line, chart, intervals, nice_ticks
+from finseek.report.charts import Line, chart, intervals, nice_ticks, tick_labels
 from finseek.report.figures import Figures
 from finseek.report.inputs import ReportInputs
-from finseek.report.numbers import GLUE, finite, integer, number2, number3, plural, signed_percent2
+from finseek.report.numbers import GLUE, finite, integer, interval, number2, number3, plural, signed_percent2
 
 LEAD = (
     "How much of the result luck could explain: an interval that includes zero, or a sample too short to show a "
@@ -34,11 +34,12 @@ def section(inputs: ReportInputs, figures: Figures) -> Section:
 
 
 def _power(figures: Figures) -> Facts:
-    mine = figures.strategy or {}
+    mine, sharpe = figures.strategy or {}, figures.sharpe
+    bounds = f"; {figures.interval} {interval(sharpe.low, sharpe.high, number2)}" if sharpe.bounded else ""
     return Facts(
         [
             ("Sessions", integer(figures.sessions), "trading days of the account"),
-            ("Sharpe", number2(mine.get("sharpe")), "of the account, annual, after costs"),
+            ("Sharpe", number2(mine.get("sharpe")), f"of the account, annual, after costs{bounds}"),
             (
                 "Smallest detectable Sharpe",
                 number2(figures.smallest_sharpe),
@@ -85,7 +86,7 @@ def _nulls(found: Any) -> list[Block]:
     ]
     return [
         Table(
-            f"Null books: {name}",
+            f"Null books: {name.capitalize()}",
             f"{integer(found['books'])} {_NULLS}",
             ["What", "Value"],
             [
@@ -101,16 +102,19 @@ def _nulls(found: Any) -> list[Block]:
 def histogram(name: str, draws: Sequence[float], observed: float | None, chance: float | None) -> Chart:
     """Draws of the null books, in order, against what the account did."""
     middles, counts = binned(draws)
+    half = (middles[1] - middles[0]) / 2 if len(middles) > 1 else 0.5
+    edges = nice_ticks(middles[0] - half, middles[-1] + half)
     told = f"; at least as good as this account: p = {number3(chance)}" if chance is not None else ""
     return chart(
         f"chart-null-{name}",
-        f"Null books: {name}",
+        f"Null books: {name.capitalize()}",
         f"{integer(len(draws))} {_NULLS} Skill shows as a line far to the right of the hill{told}.",
         middles,
         [number2(x) for x in middles],
         [Line("null books", counts, 5, "bars")],
         integer,
-        x_title=name,
+        x_title=name.capitalize(),
+        x_labels=list(zip(edges, tick_labels(edges, number2), strict=True)),
         marks=[(observed, f"this account {number2(observed)}")] if observed is not None else [],
         zero=True,
         latest=False,

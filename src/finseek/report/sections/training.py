@@ -10,23 +10,29 @@ from finseek.report.blocks import Block, Chart, Facts, Group, Notice, Section
 from finseek.report.charts import Line, chart
 from finseek.report.inputs import Json, ReportInputs
 from finseek.report.numbers import ABSENT, Format, compact, finite, integer, number2, number3, seconds
+from finseek.report.sections.run import lookup
 
 LEAD = (
-    "The model read the training samples and was corrected towards the teacher's answers; the validation samples, "
-    "which it never learned from, chose the checkpoint."
+    "The model read the training samples and was corrected towards the teacher's answers; it never learned from the "
+    "validation samples, and {}."
 )
+_KEPT = {
+    "best": "the weights that did best on them were kept",
+    "last": "the weights of the last step were kept whatever they say",
+}
 
 _PICTURES: tuple[tuple[str, str, str, tuple[tuple[str, str, int, str], ...], Format], ...] = (
     (
         "loss",
         "Loss by training step",
-        "How surprised the model is by the teacher's words (nats per token, lower is better); validation rising "
-        "while training falls means that it memorises.",
+        "How surprised the model is by the teacher's words (nats per token, logarithmic scale, lower is better): all "
+        "that it is trained on, the answers of the validation samples, and the action alone in both; validation "
+        "rising while training falls means that it memorises.",
         (
             ("loss", "training", 1, "line"),
-            ("validation_loss", "validation", 2, "line"),
-            ("action_loss", "action words, training", 3, "dashed"),
-            ("validation_action_loss", "action words, validation", 4, "dashed"),
+            ("validation_loss", "validation answers", 2, "line"),
+            ("action_loss", "action, training", 3, "dashed"),
+            ("validation_action_loss", "action, validation", 4, "dashed"),
         ),
         number3,
     ),
@@ -80,7 +86,8 @@ def section(inputs: ReportInputs) -> Section:
     """Loss curves and the course of training."""
     rows = inputs.train_log
     if not rows:
-        return Section("training", "Training", LEAD, [Notice("No training log: nothing was trained in this run.")])
+        none = "No training log: nothing was trained in this run."
+        return Section("training", "Training", "What the model learned from.", [Notice(none)])
     final, best = rows[-1], best_validation(rows)
     blocks: list[Block] = [
         Facts(
@@ -98,7 +105,8 @@ def section(inputs: ReportInputs) -> Section:
     ]
     pictures = [picture for spec in _PICTURES if (picture := _picture(rows, *spec, best)) is not None]
     blocks += [*pictures[:1], *([Group(pictures[1:])] if pictures[1:] else [])]
-    return Section("training", "Training", LEAD, blocks)
+    kept = _KEPT.get(str(lookup(inputs.config, "train.keep")), _KEPT["best"])
+    return Section("training", "Training", LEAD.format(kept), blocks)
 
 
 def _picture(
@@ -136,6 +144,8 @@ def _picture(
         shown,
         x_title="training step",
         marks=marks,
+        zero=key in ("throughput", "expert-load"),
+        log=key == "loss",
     )
 
 

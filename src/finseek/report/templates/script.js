@@ -18,6 +18,16 @@
     remember(next);
   });
 
+  // A table is a stop of the keyboard only where there is something to scroll to.
+  const fit = () => {
+    for (const box of document.querySelectorAll(".scroll")) {
+      if (box.scrollWidth > box.clientWidth) box.tabIndex = 0; else box.removeAttribute("tabindex");
+    }
+  };
+  fit();
+  addEventListener("resize", fit);
+  document.addEventListener("toggle", fit, true);
+
   for (const figure of document.querySelectorAll(".chart")) {
     const data = JSON.parse(figure.querySelector("script").textContent);
     if (!data.at.length) continue;
@@ -26,6 +36,7 @@
     const at = figure.querySelector(".legend .at");
     const keys = [...figure.querySelectorAll(".legend .key")];
     const last = keys.map((key) => key.querySelector("b").textContent);
+    const latest = at.textContent;
     const slider = document.createElement("input");
     slider.type = "range";
     slider.min = 0;
@@ -37,14 +48,14 @@
     const read = (i) => {
       hair.hidden = false;
       hair.style.left = `${data.at[i] * 100}%`;
-      at.textContent = data.names[i];
+      at.textContent = data.axis + data.names[i];
       keys.forEach((key, k) => { key.querySelector("b").textContent = data.values[k][i]; });
       const spoken = keys.map((key) => key.textContent.trim()).join(", ");
       slider.setAttribute("aria-valuetext", `${data.names[i]}: ${spoken}`);
     };
     const rest = () => {
       hair.hidden = true;
-      at.textContent = "";
+      at.textContent = latest;
       keys.forEach((key, k) => { key.querySelector("b").textContent = last[k]; });
     };
     const nearest = (place) => {
