@@ -147,9 +147,11 @@ class Config(Options):
         return self.model.path if self.model else None
 
     def part(self, section: str) -> Any:
-        """One section as JSON-able data; None where it is absent."""
-        value = getattr(self, section)
-        return None if value is None else value.model_dump(mode="json")
+        """One section, or one key of it (``prompt.template``), as JSON-able data; None where it is absent."""
+        name, _, key = section.partition(".")
+        value = getattr(self, name)
+        found = None if value is None else value.model_dump(mode="json")
+        return found[key] if found and key else found
 
     def to_json(self) -> dict[str, Any]:
         """The whole config as JSON-able data."""

@@ -12,6 +12,7 @@ from finseek.core.artifacts import atomic_folder, read_json, write_bytes, write_
 from finseek.core.errors import ArtifactError, InputError
 from finseek.pipeline.paths import RunPaths
 from finseek.pipeline.stages import StageContext
+from finseek.samples.tokenizer import TOKENIZER_FILES
 
 if TYPE_CHECKING:
     from finseek.core.actions import Action
@@ -156,7 +157,7 @@ def copy_tokenizer(source: Path, target: Path) -> None:
     if not (source / "tokenizer.json").is_file():
         raise InputError(f"prompt.tokenizer {source} holds no tokenizer.json: name the folder of a tokenizer")
     with atomic_folder(target) as partial:
-        for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja"):
+        for name in TOKENIZER_FILES:
             if (source / name).is_file():
                 shutil.copyfile(source / name, partial / name)
 

@@ -14,6 +14,7 @@ from finseek.core.progress import Progress
 from finseek.pipeline.config import Config
 from finseek.pipeline.paths import RunPaths
 from finseek.samples.instruct_convert import HUB
+from finseek.samples.tokenizer import TOKENIZER_FILES
 from finseek.train.job import Node
 
 
@@ -66,7 +67,7 @@ class Stage:
         name: as in ``--from``, ``--until``, ``--skip``.
         work: ``module:function`` below this package, imported when the stage runs; returns counts.
         on_instructions: the same where the config learns from instruction data alone; empty where nothing differs.
-        sections: parts of the config that decide its outputs.
+        sections: parts of the config, or single keys, that decide its outputs.
         needs: earlier stages whose outputs it reads.
         code: sub-packages whose source decides its outputs.
         outputs: files and folders below the run folder that it writes.
@@ -128,7 +129,9 @@ def _sample_sources(config: Config) -> dict[str, Path]:
     if config.instruct and not config.instruct.source.startswith(HUB):
         named["instruct.source"] = Path(config.instruct.source)
     if config.tokenizer:
-        named["prompt.tokenizer"] = config.tokenizer / "tokenizer.json"
+        first, *others = (config.tokenizer / name for name in TOKENIZER_FILES)
+        named["prompt.tokenizer"] = first
+        named |= {f"prompt.tokenizer.{file.stem}": file for file in others if file.is_file()}
     return named
 
 
@@ -197,6 +200,9 @@ def check_model(config: Config) -> None:
         raise ConfigError(f"config section model describes no model that can be built: {error}") from None
 
 
+ASKING = ("template", "answer_order", "ticker", "last_actions", "snapshot")
+"""Keys of the prompt that decide how a model is asked and its baselines are fitted, whatever the samples are."""
+
 DATA_CODE = ("core", "theses", "market", "samples", "pipeline")
 
 STAGES: tuple[Stage, ...] = (
@@ -252,7 +258,7 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         name="train",
         work="learning:train_the_model",
-        sections=("model", "train", "parallel", "tracking"),
+        sections=("model", "train", "parallel", "tracking", "prompt.template"),
         needs=("samples",),
         code=("core", "samples", "model", "checkpoint", "train"),
         outputs=("train/checkpoint", "train/train_log.jsonl", "train/seeds"),
@@ -263,7 +269,7 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         name="evaluate",
         work="evaluating:evaluate_the_model",
-        sections=("evaluate",),
+        sections=("evaluate", *(f"prompt.{key}" for key in ASKING)),
         needs=("theses", "prices", "split", "samples", "train"),
         sources=_base_source,
         code=("core", "stats", "market", "samples", "model", "evaluate", "pipeline"),

@@ -14,6 +14,7 @@ from finseek.core.artifacts import atomic_file, sha256_file, sha256_json
 from finseek.core.progress import Progress, silent
 from finseek.samples.encode import Encoded, Encoder
 from finseek.samples.records import Sample, iterate_samples
+from finseek.samples.tokenizer import TOKENIZER_FILES
 
 VERSION = 1
 
@@ -66,7 +67,7 @@ def encode_file(
         truncate: as for :meth:`Encoder.encode`.
         progress: told now and then.
     """
-    files = [tokenizer / name for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")]
+    files = [tokenizer / name for name in TOKENIZER_FILES]
     key = sha256_json(
         {
             "version": VERSION,

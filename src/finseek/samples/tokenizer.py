@@ -31,6 +31,9 @@ WORDS = (
 )
 
 
+# All files of a Hugging Face tokenizer that decide how a sample is encoded, the one that must be there first.
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
+
 _WHOLE = re.compile(r" ?[a-z0-9_]+=[^\s<]+|</?[a-z_]+>|[A-Z]+(?:_[A-Z]+)+")
 
 

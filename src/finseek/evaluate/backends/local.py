@@ -49,7 +49,7 @@ class LocalBackend(ABC):
         self.options, self.order, self.seed = options, tuple(order), seed
         self.encoder = Encoder(checkpoint, template)
         self.stops = {*self.encoder.end_ids[:1], *self.load(checkpoint)}
-        files = sorted([*checkpoint.glob("*.safetensors"), *checkpoint.glob("*.json")])
+        files = sorted(file for ending in ("safetensors", "json", "jinja") for file in checkpoint.glob(f"*.{ending}"))
         self._about = {
             "backend": options.backend,
             "files": {file.name: sha256_file(file) for file in files},
