@@ -11,6 +11,7 @@ from finseek.core.artifacts import read_json, write_json
 from finseek.core.progress import Progress, silent
 from finseek.train.engines import engine_or_stand_in
 from finseek.train.job import TrainJob, TrainResult
+from finseek.train.state import fingerprint
 
 SEEDS, SUMMARY = "seeds", "summary.json"
 
@@ -33,13 +34,19 @@ def train_seeds(job: TrainJob, progress: Progress = silent) -> tuple[TrainResult
     for number, seed in enumerate(seeds):
         output = job.output if number == 0 else job.output / SEEDS / f"seed-{seed}"
         done = job.output / SEEDS / f"seed-{seed}.json"
-        if len(seeds) > 1 and done.exists() and output.joinpath("checkpoint").exists():
-            results[seed] = TrainResult.from_json(read_json(done))
-            continue
         name = f"{job.name}-seed-{seed}" if len(seeds) > 1 else job.name
-        results[seed] = engine.run(replace(job, name=name, output=output, seed=seed, options=options), progress)
-        if len(seeds) > 1:
-            write_json(done, results[seed].to_json())
+        one = replace(job, name=name, output=output, seed=seed, options=options)
+        if len(seeds) == 1:
+            results[seed] = engine.run(one, progress)
+            continue
+        mark = fingerprint(one)
+        kept = read_json(done) if done.exists() and output.joinpath("checkpoint").exists() else {}
+        if kept.get("fingerprint") == mark:  # else another job's, which was killed here
+            results[seed] = TrainResult.from_json(kept["result"])
+            continue
+        done.unlink(missing_ok=True)
+        results[seed] = engine.run(one, progress)
+        write_json(done, {"fingerprint": mark, "result": results[seed].to_json()})
     summary = spread(results)
     write_json(job.output / SEEDS / SUMMARY, summary)
     shutil.rmtree(job.output / SEEDS / "cache", ignore_errors=True)  # tokens, which the further seeds have shared

@@ -48,3 +48,17 @@ def test_an_interrupted_series_goes_on_with_the_next_seed(make_job):
 def test_a_seed_named_twice_is_refused():
     with pytest.raises(ValueError, match=r"seeds \[1, 1\] repeat"):
         TrainOptions(seeds=(1, 1))
+
+
+def test_a_seed_that_another_config_trained_is_trained_again(make_job):
+    def stop(label: str, done: float, total: float | None, unit: str) -> None:
+        if label == "train":
+            started.append(done)
+            if started.count(1) == 2:
+                raise KeyboardInterrupt
+
+    started: list[float] = []
+    with pytest.raises(KeyboardInterrupt):
+        train_seeds(make_job(max_steps=2, seeds=(5, 1)), stop)
+    _, summary = train_seeds(make_job(max_steps=2, seeds=(5, 1), learning_rate=1e-4))
+    assert summary == train_seeds(make_job("apart", max_steps=2, seeds=(5, 1), learning_rate=1e-4))[1]

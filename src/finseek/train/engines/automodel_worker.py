@@ -80,6 +80,11 @@ class Recipe(TrainFinetuneRecipeForNextTokenPrediction):  # type: ignore[misc]
     def log_val_metrics(self, name: str, data: Any, logger: Any = None) -> None:
         """Likewise."""
         super().log_val_metrics(name, data, logger)
+        if not math.isfinite(data.metrics["val_loss"]):
+            raise FinseekError(
+                f"training diverged: the validation loss of step {data.step + 1} is {data.metrics['val_loss']};"
+                " lower train.learning_rate or lengthen train.warmup_steps"
+            )
         if self.dist_env.is_main and logger is not None:
             logger.flush()
 

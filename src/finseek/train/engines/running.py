@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import resource
 import shutil
 import sys
@@ -177,6 +178,8 @@ class Run:
             raise self._diverged(fault)
         last, asked = at.step == self.total, self.module.last["asked"] > 0
         validation = self._validate() if at.step % self.validate_every == 0 or last else None
+        if validation and not math.isfinite(validation["validation_loss"]):
+            raise self._diverged(f"the validation loss of step {at.step} is {validation['validation_loss']:g}")
         at.seconds = time.monotonic() - self.clock
         if validation or at.step % options.log_every_n_steps == 0:
             line = at.line(validation, (at.step - 1) // self.plan.steps_per_epoch, self.work_share, memory_in_use())
@@ -227,7 +230,7 @@ class Run:
         if self.place.rank == 0:
             write_checkpoint(self.job.output / name, self.place.model.config, weights, self.adapted, self.job.tokenizer)
 
-    def _validate(self) -> dict[str, float | None]:
+    def _validate(self) -> dict[str, Any]:
         """Loss of the answers of the validation split; new best weights are kept."""
         at, samples = self.standing, self.validation
         weights = samples.token_weights(self.options.loss_weights, answer_only=True)

@@ -6,13 +6,14 @@ state are those of every engine.
 
 from __future__ import annotations
 
+import math
 import shutil
 import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -171,6 +172,8 @@ class _Run:
             self.fault(fault)
         last, asked = at.step == self.total, self.preemption.asked
         validation = self._validate() if at.step % self.validate_every == 0 or last else None
+        if validation and not math.isfinite(validation["validation_loss"]):
+            self.fault(f"the validation loss of step {at.step} is {validation['validation_loss']:g}")
         at.seconds = time.monotonic() - self.clock
         if validation or at.step % options.log_every_n_steps == 0:
             line = at.line(validation, (at.step - 1) // self.plan.steps_per_epoch, None, memory_in_use())
@@ -209,7 +212,7 @@ class _Run:
             self.trainer.fill(load_file(states(self.job.output / BEST)[-1], 0)["weights"])
         save_checkpoint(self.trainer.model, self.job.tokenizer, self.job.output / name)
 
-    def _validate(self) -> dict[str, float | None]:
+    def _validate(self) -> dict[str, Any]:
         """Loss of the answers of the validation split; new best weights are kept."""
         at, samples = self.standing, self.validation
         weights = samples.token_weights(self.options.loss_weights, answer_only=True)
