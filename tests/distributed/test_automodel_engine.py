@@ -149,6 +149,7 @@ def test_adapters_on_shared_heads_are_written_whole(
             "does not know finseek's shares of heads",
         ),
         ({"context_parallel_size": 2}, {}, "Transformer Engine's attention, which is not installed here"),
+        ({"sharding": "none"}, {}, r"always shards weights over its 2 replicas \(FSDP2\): set it to fsdp"),
         ({}, {"packed_sequence_size": 256}, "lets packed samples see each other"),
         ({}, {"loss_weights": {"action": 1.0, "rest": 0.5}}, "weighs all tokens alike"),
         ({}, {"average_decay": 0.9}, "keeps no average of weights"),

@@ -103,7 +103,10 @@ class TrainOptions(Options):
     )
     balance_loss: float = Field(1e-4, ge=0, description="Weight of the sequence-wise balance loss (alpha).")
     mtp_loss: float = Field(0.3, ge=0, description="Weight of the multi-token-prediction loss (lambda).")
-    check: bool = Field(True, description="Look at masks, gradients, experts and one batch before the first step.")
+    check: bool = Field(
+        True,
+        description="Look at masks, gradients, experts and one batch before the first step; engines lightning and trl.",
+    )
     threads: int = Field(2, ge=1, description="CPU threads; a part of the result, since sums depend on it.")
 
     @model_validator(mode="after")

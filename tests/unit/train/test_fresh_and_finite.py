@@ -7,9 +7,13 @@ from dataclasses import replace
 
 import pytest
 
-from finseek.core.errors import FinseekError
+from finseek.core.errors import ConfigError, FinseekError
+from finseek.model import DeepSeekConfig, DeepSeekV3
 from finseek.train import ModelInit, load_engine
+from finseek.train.engines.prepared import prepare
 from finseek.train.state import BLOCK, BLOCKS, probe
+
+TINY = {"num_hidden_layers": 2, "hidden_size": 48, "intermediate_size": 64, "num_attention_heads": 2}
 
 
 def test_a_killed_job_does_not_go_on_from_another_base(make_job, tmp_path):
@@ -55,3 +59,23 @@ def test_weights_that_explode_in_the_last_step_are_no_result(make_job, engine):
     ):
         load_engine(engine).run(job)
     assert not (job.output / "checkpoint").exists()
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"vocab_size": 50}, r"knows 50 tokens, the tokenizer \d+: use the checkpoint's own tokenizer"),
+        ({"vocab_size": 400, "max_position_embeddings": 32}, "exceeds the model's max_position_embeddings 32"),
+    ],
+)
+def test_a_base_that_does_not_fit_the_samples_is_refused_for_every_engine(make_job, tmp_path, fields, says):
+    DeepSeekV3(DeepSeekConfig.preset("tiny", **TINY, **fields)).save_pretrained(tmp_path / "base")
+    with pytest.raises(ConfigError, match=says):
+        prepare(replace(make_job(), init=ModelInit(path=tmp_path / "base")))  # what automodel and megatron call
+    with pytest.raises(ConfigError, match=says):
+        load_engine("lightning").run(replace(make_job(), init=ModelInit(path=tmp_path / "base")))
+
+
+def test_an_architecture_without_every_token_is_refused(make_job):
+    with pytest.raises(ConfigError, match=r"model\.overrides\.vocab_size knows 50 tokens"):
+        load_engine("lightning").run(replace(make_job(), init=ModelInit("tiny", None, TINY | {"vocab_size": 50})))

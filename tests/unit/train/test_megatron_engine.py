@@ -132,6 +132,10 @@ def test_a_line_of_its_data_has_the_tokens_of_the_sample(job: Any) -> None:
         ({"lora": LoraOptions(rslora=True)}, "rslora"),
         ({"loss_weights": {"action": 1.0, "rest": 0.5}}, "weighs all tokens alike"),
         ({"average_decay": 0.9}, "average_decay"),
+        ({"packed_sequence_size": 256}, "leave them out"),
+        ({"gradient_checkpointing": True}, "keeps all activations"),
+        ({"precision": "fp32"}, "computes in bf16"),
+        ({"lora": LoraOptions(alpha=16.5)}, "alpha 16.5: Megatron-Bridge takes whole numbers"),
     ],
 )
 def test_what_it_cannot_write_down_is_refused(job: Any, make_job: Any, options: dict[str, Any], says: str) -> None:

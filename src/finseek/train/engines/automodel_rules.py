@@ -37,6 +37,11 @@ def check_job_for_automodel(job: TrainJob, machine: Machine) -> None:
             " Transformer Engine's attention, which is not installed here: set it to 1",
         ),
         (
+            parallel.sharding == "none" and sizes.replicas > 1,
+            f"parallel.sharding none: AutoModel always shards weights over its {sizes.replicas} replicas (FSDP2): set"
+            " it to fsdp, or use engine lightning",
+        ),
+        (
             options.packed_sequence_size > 0,
             f"train.packed_sequence_size {options.packed_sequence_size}: without Transformer Engine AutoModel's"
             " attention lets packed samples see each other, and with it packs in an order of its own: set it to 0",

@@ -27,27 +27,37 @@ def first_model(job: TrainJob, encoder: Encoder) -> DeepSeekV3:
     """
     losses = {"aux_loss_alpha": job.options.balance_loss, "mtp_loss_weight": job.options.mtp_loss}
     if job.init.path is not None:
-        model = DeepSeekV3.from_pretrained(job.init.path, torch.float32, **losses)
-        if model.config.vocab_size < encoder.vocab_size:
-            raise ConfigError(
-                f"model.path {job.init.path} knows {model.config.vocab_size} tokens,"
-                f" the tokenizer {encoder.vocab_size}: use the checkpoint's own tokenizer"
-            )
-    else:
-        named = special_tokens(job.tokenizer)
-        tokens = {"vocab_size": encoder.vocab_size} | {
-            f"{name}_token_id": encoder.token_id(named[f"{name}_token"])
-            for name in ("bos", "eos", "pad")
-            if f"{name}_token" in named
-        }
-        config = DeepSeekConfig.preset(job.init.preset, **tokens | dict(job.init.overrides))
-        model = DeepSeekV3(replace(config, **losses), seed=job.seed)
-    if model.config.max_position_embeddings < job.options.seq_length:
+        check_fit(DeepSeekConfig.from_json(job.init.path), job, encoder)
+        return DeepSeekV3.from_pretrained(job.init.path, torch.float32, **losses)
+    named = special_tokens(job.tokenizer)
+    tokens = {"vocab_size": encoder.vocab_size} | {
+        f"{name}_token_id": encoder.token_id(named[f"{name}_token"])
+        for name in ("bos", "eos", "pad")
+        if f"{name}_token" in named
+    }
+    config = DeepSeekConfig.preset(job.init.preset, **tokens | dict(job.init.overrides))
+    check_fit(config, job, encoder)
+    return DeepSeekV3(replace(config, **losses), seed=job.seed)
+
+
+def check_fit(config: DeepSeekConfig, job: TrainJob, encoder: Encoder) -> None:
+    """Refuse a model that does not know every token, or has no place for the longest sample.
+
+    Raises:
+        ConfigError: naming both numbers.
+    """
+    if config.vocab_size < encoder.vocab_size:
+        named, remedy = (
+            (f"model.path {job.init.path}", "use the checkpoint's own tokenizer")
+            if job.init.path
+            else (f"model.preset {job.init.preset} with model.overrides.vocab_size", "leave vocab_size out")
+        )
+        raise ConfigError(f"{named} knows {config.vocab_size} tokens, the tokenizer {encoder.vocab_size}: {remedy}")
+    if config.max_position_embeddings < job.options.seq_length:
         raise ConfigError(
             f"train.seq_length {job.options.seq_length} exceeds the model's max_position_embeddings"
-            f" {model.config.max_position_embeddings}: lower it"
+            f" {config.max_position_embeddings}: lower it"
         )
-    return model
 
 
 def adapters(model: DeepSeekV3, job: TrainJob) -> PeftModel | None:

@@ -78,6 +78,13 @@ def check_job_for_megatron(job: TrainJob) -> None:
         raise ConfigError("train.loss_weights: Megatron-Bridge weighs all tokens alike: make them equal")
     if options.average_decay or options.load_in_4bit:
         raise ConfigError("train.average_decay and train.load_in_4bit are not known to Megatron-Bridge: leave them out")
+    if options.packed_sequence_size or options.gradient_checkpointing or options.precision == "fp32":
+        raise ConfigError(
+            "train.packed_sequence_size, train.gradient_checkpointing and train.precision fp32 are not written down for"
+            " Megatron-Bridge, which pads, keeps all activations and computes in bf16: leave them out"
+        )
+    if lora and lora.alpha != int(lora.alpha):
+        raise ConfigError(f"train.lora.alpha {lora.alpha:g}: Megatron-Bridge takes whole numbers: give one")
     if lora and not isinstance(lora.target_modules, str):
         raise ConfigError(
             f"train.lora.target_modules: engine megatron has other names of modules: give one of {', '.join(TARGETS)}"

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from finseek.core.progress import Progress, silent
-from finseek.model import DeepSeekV3
+from finseek.model import DeepSeekConfig, DeepSeekV3
 from finseek.samples import Encoder, load_samples
 from finseek.train.data import BatchPlan, TokenSet, encode_samples
-from finseek.train.engines.first import first_model
+from finseek.train.engines.first import check_fit, first_model
 from finseek.train.job import TrainJob
 
 
@@ -41,9 +41,12 @@ def prepare(job: TrainJob, progress: Progress = silent) -> Prepared:
     """Encode the samples of a job and plan its steps.
 
     Raises:
+        ConfigError: for a checkpoint that has not all tokens, or too short a context.
         InputError: for samples that cannot be trained on.
     """
     encoder = Encoder(job.tokenizer, job.template)
+    if job.init.path is not None:
+        check_fit(DeepSeekConfig.from_json(job.init.path), job, encoder)
     training = encode_samples(load_samples(job.training), encoder, job.options.seq_length, progress)
     validation = encode_samples(load_samples(job.validation), encoder, job.options.seq_length)
     plan = BatchPlan(training.lengths, job.options.global_batch_size, job.seed)
