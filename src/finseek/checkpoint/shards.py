@@ -19,6 +19,7 @@ from typing import Any
 import msgspec
 import orjson
 
+from finseek.core.artifacts import probe_file
 from finseek.core.errors import InputError
 
 INDEX = "model.safetensors.index.json"
@@ -80,8 +81,11 @@ class Checkpoint:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 over the headers and lengths of all shards: the checkpoint but for its numbers."""
-        lines = [f"{name} {self.shards[name]} {self.header_hashes[name]}" for name in sorted(self.shards)]
+        """SHA-256 over headers, lengths and some blocks of all shards: releases of a model differ in numbers alone."""
+        lines = [
+            f"{name} {self.shards[name]} {self.header_hashes[name]} {probe_file(self.folder / name)}"
+            for name in sorted(self.shards)
+        ]
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 

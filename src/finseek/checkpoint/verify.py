@@ -80,12 +80,12 @@ def verify_checkpoint(
     if against is not None:
         source = read_checkpoint(against)
         job = _job_again(source, Path(folder), ledger, options or DequantizeOptions())
-        if ledger is not None and ledger.job["source"] != source.fingerprint:
-            raise ArtifactError(f"{folder} was made from another checkpoint than {against}: their headers differ")
         _compare_headers(made, [out for step in job.steps for out in step.outs])
         steps = [step for step in job.steps if any(out.name in names for out in step.outs)]
         again = _hash(source.folder, _as_recorded(steps, ledger), stream, job.reserved, "convert again", progress)
         _differ(folder, f"what {against} gives", [name for name in hashes if hashes[name] != again[name]])
+        if ledger is not None and ledger.job["source"] != source.fingerprint:
+            raise ArtifactError(f"{folder} was made from another checkpoint than {against}: their shards differ")
     nbytes = sum(made.tensors[name].nbytes for name in names)
     return Verification(len(names), len(made.tensors), nbytes, ledger is not None, against is not None)
 

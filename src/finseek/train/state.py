@@ -6,7 +6,6 @@ while training goes on; the folder gets its name when all files are there, so th
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import threading
@@ -17,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from finseek.core.artifacts import PARTIAL, atomic_file, sha256_file, sha256_json
+from finseek.core.artifacts import PARTIAL, atomic_file, probe_file, sha256_file, sha256_json
 from finseek.samples.tokenizer import TOKENIZER_FILES
 from finseek.train.job import TrainJob
 
@@ -25,7 +24,6 @@ STATE_FORMAT = 2  # raise it when what a state holds changes
 STATES, BEST, LOG, CHECKPOINT, LAST_GOOD = "states", "best", "train_log.jsonl", "checkpoint", "last_good"
 TIME_FIELDS = ("seconds", "tokens_per_second", "mfu", "memory_gib")
 POLL_SECONDS = 0.02
-BLOCKS, BLOCK = 32, 1 << 16  # of a file of weights, which are looked at
 
 
 def describe(job: TrainJob) -> dict[str, Any]:
@@ -39,7 +37,7 @@ def describe(job: TrainJob) -> dict[str, Any]:
         "tokenizer": [sha256_file(file) for name in TOKENIZER_FILES if (file := job.tokenizer / name).is_file()],
         "template": job.template,
         "preset": job.init.preset,
-        "weights": [[path.name, path.stat().st_size, probe(path)] for path in first if path.is_file()],
+        "weights": [[path.name, path.stat().st_size, probe_file(path)] for path in first if path.is_file()],
         "overrides": dict(job.init.overrides),
         "options": job.options.model_dump(mode="json"),
         "parallel": job.parallel.model_dump(mode="json"),
@@ -51,22 +49,6 @@ def describe(job: TrainJob) -> dict[str, Any]:
 def fingerprint(job: TrainJob) -> str:
     """SHA-256 of :func:`describe`, so that no state of another job is taken up."""
     return sha256_json(describe(job))
-
-
-def probe(file: Path) -> str:
-    """SHA-256 of blocks spread over a file, all of a small one: weights are too large for every process to read.
-
-    Two checkpoints of one shape have files of one size; training moves every matrix, so that some block tells.
-    """
-    size, digest = file.stat().st_size, hashlib.sha256()
-    with file.open("rb") as content:
-        if size <= BLOCKS * BLOCK:
-            digest.update(content.read())
-        else:
-            for place in range(BLOCKS):
-                content.seek((size - BLOCK) * place // (BLOCKS - 1))
-                digest.update(content.read(BLOCK))
-    return digest.hexdigest()
 
 
 def snapshot(value: Any) -> Any:

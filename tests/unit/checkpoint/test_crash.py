@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import random
+import shutil
 import subprocess
 import sys
 import time
@@ -222,3 +223,25 @@ def test_a_full_disk_is_one_clear_error_and_resumable(quantized: Path, tmp_path:
     assert "model-00001-of" in done.stdout
     dequantize_checkpoint(quantized, tmp_path / "peace", DequantizeOptions(stream=StreamOptions(shard_bytes=300_000)))
     assert digests(out) == digests(tmp_path / "peace")
+
+
+def test_another_release_of_the_same_shape_is_not_mixed_in(plain: Path, tmp_path: Path) -> None:
+    """Releases of one model share every header; resuming onto the other must not leave half of each."""
+    source, folder = tmp_path / "source", tmp_path / "out"
+    shutil.copytree(plain, source)
+    stream = StreamOptions(shard_bytes=SHARD_BYTES, workers=1, resume=True)
+
+    def stop(label: str, done: float, total: float | None, unit: str) -> None:
+        if label == "dequantize" and total and done > total / 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        dequantize_checkpoint(source, folder, DequantizeOptions(stream=stream), stop)
+    assert any(folder.glob("*.safetensors"))
+    weights = source / "model.safetensors"
+    start = 8 + int.from_bytes(weights.read_bytes()[:8], "little")
+    raw = bytearray(weights.read_bytes())
+    raw[start::2] = bytes(byte ^ 1 for byte in raw[start::2])  # the last bit of each number
+    weights.write_bytes(raw)
+    with pytest.raises(InputError, match="was begun with another source; resume with the same source"):
+        dequantize_checkpoint(source, folder, DequantizeOptions(stream=stream))

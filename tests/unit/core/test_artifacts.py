@@ -68,3 +68,16 @@ def test_a_folder_with_something_else_in_it_is_not_replaced(tmp_path: Path) -> N
     for path in (folder / "thesis.docx", Path()):
         with pytest.raises(InputError, match="name a new one"):
             artifacts.refuse_foreign(path, ".*")
+
+
+def test_large_files_are_told_apart_by_their_blocks(tmp_path: Path) -> None:
+    size = artifacts.BLOCKS * artifacts.BLOCK * 3
+    file = tmp_path / "weights"
+    file.write_bytes(bytes(size))
+    first = artifacts.probe_file(file)
+    for place in (0, size - 1, size // 2 // artifacts.BLOCK * artifacts.BLOCK):
+        with file.open("r+b") as content:
+            content.seek(place)
+            content.write(b"\1" * min(4 * artifacts.BLOCK, size - place))
+        assert artifacts.probe_file(file) != first
+        first = artifacts.probe_file(file)

@@ -11,7 +11,6 @@ from finseek.core.errors import ConfigError, FinseekError
 from finseek.model import DeepSeekConfig, DeepSeekV3
 from finseek.train import ModelInit, load_engine
 from finseek.train.engines.prepared import prepare
-from finseek.train.state import BLOCK, BLOCKS, probe
 
 TINY = {"num_hidden_layers": 2, "hidden_size": 48, "intermediate_size": 64, "num_attention_heads": 2}
 
@@ -35,19 +34,6 @@ def test_a_killed_job_does_not_go_on_from_another_base(make_job, tmp_path):
     went_on, fresh = engine.run(job), engine.run(replace(job, output=tmp_path / "fresh"))
     ours, theirs = (one.checkpoint.joinpath("model.safetensors").read_bytes() for one in (went_on, fresh))
     assert ours == theirs
-
-
-def test_large_files_are_told_apart_by_their_blocks(tmp_path):
-    size = BLOCKS * BLOCK * 3
-    file = tmp_path / "weights"
-    file.write_bytes(bytes(size))
-    first = probe(file)
-    for place in (0, size - 1, size // 2 // BLOCK * BLOCK):
-        with file.open("r+b") as content:
-            content.seek(place)
-            content.write(b"\1" * min(4 * BLOCK, size - place))
-        assert probe(file) != first
-        first = probe(file)
 
 
 @pytest.mark.parametrize("engine", ["lightning", "trl"])
