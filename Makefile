@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip install --quiet --disable-pip-version-check
 export OMP_NUM_THREADS ?= 2
 
-.PHONY: demo test system check docs format bench soak clean
+.PHONY: demo test system check docs format bench soak audit clean
 
 demo: $(VENV)/.demo
 	$(BIN)/finseek demo
@@ -34,6 +34,11 @@ bench: $(VENV)/.test
 
 soak: $(VENV)/.test
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m soak
+
+# Known vulnerabilities of the pinned versions, from PyPI's advisories; a version that cannot be asked about fails.
+audit:
+	test -x $(VENV)/audit/bin/pip-audit || { $(PYTHON) -m venv $(VENV)/audit && $(VENV)/audit/bin/pip install -q pip-audit; }
+	$(VENV)/audit/bin/pip-audit --strict --no-deps --disable-pip -r constraints.txt
 
 clean:
 	rm -rf $(VENV) build dist docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from jinja2 import TemplateError, nodes
 from jinja2.ext import Extension, loopcontrols
@@ -19,7 +19,7 @@ from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from finseek.core.errors import InputError
-from finseek.samples.templates import ANSWER, PROMPT, Message, Segment, answer_segments, special_tokens
+from finseek.samples.templates import ANSWER, PROMPT, Message, Segment, answer_segments, described, special_tokens
 
 _MARK = "\ue000{}\ue001"
 _MARKS = re.compile("\ue000(\\d+)\ue001")
@@ -125,19 +125,20 @@ def load_chat_template(tokenizer: Path) -> JinjaTemplate:
                 f"the chat template of {tokenizer} fails ({error}): choose another prompt.template"
             ) from None
 
-    described: dict[str, Any] = json.loads((tokenizer / "tokenizer.json").read_bytes())
-    added = tuple(token["content"] for token in described.get("added_tokens") or ())
-    return JinjaTemplate("tokenizer", render, added)
+    added = described(tokenizer / "tokenizer.json").get("added_tokens") or ()
+    return JinjaTemplate("tokenizer", render, tuple(token["content"] for token in added))
 
 
 def _source(tokenizer: Path) -> str:
-    own = tokenizer / "chat_template.jinja"
+    own, config = tokenizer / "chat_template.jinja", tokenizer / "tokenizer_config.json"
     if own.is_file():
-        return own.read_text(encoding="utf-8")
-    config = tokenizer / "tokenizer_config.json"
-    found = json.loads(config.read_text(encoding="utf-8")).get("chat_template") if config.is_file() else None
+        try:
+            return own.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            raise InputError(f"{own} is not UTF-8: take the tokenizer's files from its maker again") from None
+    found = described(config).get("chat_template") if config.is_file() else None
     if isinstance(found, list):
-        found = next((entry["template"] for entry in found if entry["name"] == "default"), None)
+        found = next((each.get("template") for each in found if each.get("name") == "default"), None)
     if not isinstance(found, str):
         raise InputError(f"{tokenizer} has no chat template: set prompt.template to deepseek, alpaca or simple")
     return found

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from finseek.core.errors import InputError
 
@@ -202,11 +202,24 @@ def load_template(name: str, tokenizer: Path) -> Template:
     return replace(template, begin=begin, assistant=(template.assistant[0], end), tokens=tokens)
 
 
+def described(file: Path) -> dict[str, Any]:
+    """A JSON object that describes a tokenizer.
+
+    Raises:
+        InputError: it is none.
+    """
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{file} is not JSON ({error}): take the tokenizer's files from its maker again") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{file} holds a {type(content).__name__}, where a JSON object belongs")
+    return content
+
+
 def special_tokens(tokenizer: Path) -> dict[str, str]:
     """The named special tokens of a Hugging Face tokenizer folder, as texts."""
     config = tokenizer / "tokenizer_config.json"
-    if not config.is_file():
-        return {}
-    named = json.loads(config.read_text(encoding="utf-8"))
+    named = described(config) if config.is_file() else {}
     tokens = {key: value for key, value in named.items() if key.endswith("_token") and value}
-    return {key: value["content"] if isinstance(value, dict) else str(value) for key, value in tokens.items()}
+    return {key: str(value.get("content")) if isinstance(value, dict) else str(value) for key, value in tokens.items()}
