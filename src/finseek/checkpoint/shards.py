@@ -25,6 +25,7 @@ from finseek.core.errors import InputError
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
 CONFIG = "config.json"
+PICKLES = {".bin", ".pt", ".pth", ".ckpt", ".pkl"}
 LONGEST_HEADER = 100_000_000  # bytes; the limit of the format
 ITEMSIZE = {
     "BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E5M2": 1, "I16": 2, "U16": 2, "F16": 2, "BF16": 2,
@@ -117,6 +118,20 @@ def read_checkpoint(folder: str | Path) -> Checkpoint:
         metadata = index.get("metadata")
         total = metadata.get("total_size") if isinstance(metadata, dict) else None
     return Checkpoint(folder, config, tensors, lengths, hashes, index is not None, total)
+
+
+def refuse_pickles(folder: Path) -> None:
+    """Refuse a folder whose weights are pickles alone: to load one is to run what its maker put in it.
+
+    Raises:
+        InputError: there are such files and no safetensors.
+    """
+    pickles = sorted(path.name for path in folder.iterdir() if path.suffix in PICKLES) if folder.is_dir() else []
+    if pickles and not any(folder.glob("*.safetensors")):
+        raise InputError(
+            f"{folder} holds its weights as pickle ({pickles[0]}), which can run code when it is loaded: take its "
+            "safetensors, or convert it where you trust it"
+        )
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from finseek.checkpoint.shards import refuse_pickles
 from finseek.core.errors import InputError, MissingPart
 from finseek.evaluate.backends.local import Ids, LocalBackend, left_padded
 from finseek.model.imports import quiet_imports
@@ -43,7 +44,8 @@ class HuggingFaceBackend(LocalBackend):
             from transformers import AutoModelForCausalLM
         except ImportError:
             raise MissingPart("transformers", "train", "the huggingface back end") from None
-        dtype = getattr(torch, self.options.dtype)
+        refuse_pickles(checkpoint)
+        given = {"dtype": getattr(torch, self.options.dtype), "local_files_only": True, "use_safetensors": True}
         try:
             with quiet_imports(), _without_bars():
                 if (checkpoint / "adapter_config.json").exists():
@@ -51,9 +53,9 @@ class HuggingFaceBackend(LocalBackend):
 
                     with warnings.catch_warnings():  # PEFT stacks adapters of single experts, with a rank for all kinds
                         warnings.filterwarnings("ignore", message="The following (rank|alpha)_pattern keys")
-                        model = AutoPeftModelForCausalLM.from_pretrained(checkpoint, dtype=dtype)
+                        model = AutoPeftModelForCausalLM.from_pretrained(checkpoint, **given)
                 else:
-                    model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=dtype, local_files_only=True)
+                    model = AutoModelForCausalLM.from_pretrained(checkpoint, **given)
         except (OSError, ValueError) as error:
             raise InputError(f"checkpoint {checkpoint} cannot be loaded by transformers ({error})") from None
         self.model = model.to(self.options.device).eval()

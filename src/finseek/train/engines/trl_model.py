@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from finseek.checkpoint.shards import refuse_pickles
 from finseek.core.artifacts import atomic_folder
 from finseek.core.errors import ConfigError, InputError, MissingPart
 from finseek.model.lora import add_lora, targets_of
@@ -105,6 +106,7 @@ def _origin(job: TrainJob, encoder: Encoder) -> Iterator[Path]:
 def _checked_config(job: TrainJob, folder: Path, encoder: Encoder) -> Any:
     from transformers import AutoConfig
 
+    refuse_pickles(folder)
     try:
         raw = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         config = AutoConfig.from_pretrained(folder, local_files_only=True).get_text_config()
@@ -138,7 +140,7 @@ def _load(job: TrainJob, folder: Path, bf16: bool) -> Any:
     if job.options.load_in_4bit:
         given |= {"quantization_config": _four_bit(given["dtype"]), "device_map": {"": _device()}}
     try:
-        model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, **given)
+        model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, use_safetensors=True, **given)
     except (OSError, ValueError) as error:
         raise InputError(f"model.path {folder} cannot be loaded by transformers ({error})") from None
     if job.options.load_in_4bit:
