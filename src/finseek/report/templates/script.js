@@ -28,6 +28,14 @@
   addEventListener("resize", fit);
   document.addEventListener("toggle", fit, true);
 
+  // Nobody can unfold paper: what is folded is printed open.
+  let folded = [];
+  addEventListener("beforeprint", () => {
+    folded = [...document.querySelectorAll("details:not([open], .figures)")];
+    for (const part of folded) part.open = true;
+  });
+  addEventListener("afterprint", () => { for (const part of folded) part.open = false; });
+
   for (const figure of document.querySelectorAll(".chart")) {
     const data = JSON.parse(figure.querySelector("script").textContent);
     if (!data.at.length) continue;
