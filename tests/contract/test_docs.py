@@ -115,6 +115,16 @@ def test_every_command_explains_itself_with_an_example(name: str, command: click
     assert all(getattr(parameter, "help", None) for parameter in command.params), f"finseek {name}: bare option"
 
 
+def test_every_group_of_commands_has_an_example() -> None:
+    groups = {name: command for name, command in GROUP.commands.items() if hasattr(command, "commands")}
+    assert len(groups) >= 7
+    assert str(GROUP.epilog).startswith("Example: finseek demo.")
+    for name, group in groups.items():
+        example = str(group.epilog).removeprefix("Example: ")
+        assert example.startswith(f"finseek {name} ")
+        parse(example)
+
+
 def test_every_key_of_the_config_explains_itself() -> None:
     def bare(model: type[BaseModel], prefix: str) -> Iterator[str]:
         for name, field in model.model_fields.items():

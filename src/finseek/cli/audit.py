@@ -12,7 +12,11 @@ from finseek.cli.run import ConfigArgument, JsonOption, SetOption
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the application."""
-    group = typer.Typer(help="What was looked at, and whether it leaks.", no_args_is_help=True)
+    group = typer.Typer(
+        help="What was looked at, and whether it leaks.",
+        no_args_is_help=True,
+        epilog="Example: finseek audit trials verify",
+    )
     group.command("run")(run)
     group.command("placebo")(placebo)
     group.command("trials")(trials)

@@ -12,7 +12,7 @@ from finseek.cli.run import JsonOption, SetOption
 
 def register(app: typer.Typer) -> None:
     """Add the command to the application."""
-    app.command("backtest")(backtest)
+    app.command("backtest", short_help="Trade signals in a simulated account, costs paid.")(backtest)
 
 
 def backtest(

@@ -30,7 +30,11 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the application."""
-    group = typer.Typer(help="Look at checkpoints and convert them, in bounded memory.", no_args_is_help=True)
+    group = typer.Typer(
+        help="Look at checkpoints and convert them, in bounded memory.",
+        no_args_is_help=True,
+        epilog="Example: finseek checkpoint inspect runs/demo/train/checkpoint",
+    )
     group.command("inspect")(inspect)
     group.command("dequantize")(dequantize)
     group.command("quantize")(quantize)

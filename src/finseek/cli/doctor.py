@@ -11,7 +11,7 @@ import typer
 
 def register(app: typer.Typer) -> None:
     """Add the command to the application."""
-    app.command("doctor")(doctor)
+    app.command("doctor", short_help="What this machine can run, and what is missing.")(doctor)
 
 
 def doctor(
@@ -33,6 +33,8 @@ def doctor(
     if as_json:
         print_json([asdict(check) for check in checks])
     else:
-        print_table("This machine", ("part", "state", "detail", "fix"), [tuple(asdict(c).values()) for c in checks])
+        print_table(
+            "This machine", ("part", "state", "detail", "fix"), [tuple(asdict(c).values()) for c in checks], words=True
+        )
     if any(check.state == "problem" for check in checks):
         raise typer.Exit(1)

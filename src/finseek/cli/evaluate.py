@@ -12,7 +12,7 @@ from finseek.cli.run import JsonOption, SetOption
 
 def register(app: typer.Typer) -> None:
     """Add the command to the application."""
-    app.command("evaluate")(evaluate)
+    app.command("evaluate", short_help="Score answers against the teacher and the market.")(evaluate)
 
 
 def evaluate(

@@ -17,7 +17,7 @@ PROGRAM = (sys.executable, "-m", "finseek.cli.main")
 
 def register(app: typer.Typer) -> None:
     """Add the command to the application."""
-    app.command("launch")(launch)
+    app.command("launch", short_help="Train on a cluster: write or submit its Slurm job.")(launch)
 
 
 def launch(

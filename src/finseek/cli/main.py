@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from copy import copy
 from typing import Annotated, Any, Optional
 
@@ -32,6 +32,7 @@ from finseek.cli import (
 app = typer.Typer(
     name="finseek",
     help="Fine-tune DeepSeek-V3-class models on dated financial theses, and test honestly whether they can trade.",
+    epilog="Example: finseek demo. Every command has its own: finseek run --help.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -75,10 +76,17 @@ def _options(
     context.obj = {"quiet": quiet, "verbose": verbose, "debug": debug}
 
 
+FLAGS = ("--debug", "--quiet", "-q", "--verbose", "-v")
+
+
+def flags_first(arguments: Sequence[str]) -> list[str]:
+    """The arguments with the flags of finseek before the command, wherever they were given."""
+    return sorted(arguments, key=lambda word: word not in FLAGS) if "--" not in arguments else list(arguments)
+
+
 def only(arguments: Iterable[str]) -> typer.Typer:
     """The application with the one command that the arguments name: typer builds every command that it holds."""
-    flags = {"--debug", "--quiet", "-q", "--verbose", "-v"}
-    name = next((word for word in arguments if word not in flags), None)
+    name = next((word for word in arguments if word not in FLAGS), None)
     alone = copy(app)
     alone.registered_commands = [command for command in app.registered_commands if command.name == name]
     alone.registered_groups = [group for group in app.registered_groups if group.name == name]
@@ -99,7 +107,8 @@ def main() -> None:
 
     warnings.showwarning = note
     try:
-        only(sys.argv[1:])()
+        arguments = flags_first(sys.argv[1:])
+        only(arguments)(arguments)
     except FinseekError as error:
         if "--debug" in sys.argv:
             raise

@@ -10,11 +10,13 @@ import typer
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the application."""
-    group = typer.Typer(help="Check what a run claims.", no_args_is_help=True)
+    group = typer.Typer(
+        help="Check what a run claims.", no_args_is_help=True, epilog="Example: finseek manifest verify runs/demo"
+    )
     group.command("verify")(verify)
     group.callback()(lambda: None)
     app.add_typer(group, name="manifest")
-    app.command("schema")(schema)
+    app.command("schema", short_help="Print the JSON schema of the config.")(schema)
 
 
 def verify(

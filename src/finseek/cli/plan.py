@@ -11,7 +11,7 @@ from finseek.cli.run import ConfigArgument, JsonOption, SetOption, load
 
 def register(app: typer.Typer) -> None:
     """Add the command to the application."""
-    app.command("plan")(plan)
+    app.command("plan", short_help="Memory, time and cost of a training layout.")(plan)
 
 
 def plan(

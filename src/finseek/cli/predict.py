@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Add the command to the application."""
-    app.command("predict")(predict)
+    app.command("predict", short_help="Ask the model of a run as of the close of a day.")(predict)
 
 
 def predict(

@@ -15,7 +15,11 @@ ERRORS_SHOWN = 40
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the application."""
-    group = typer.Typer(help="Bring prices in and check them.", no_args_is_help=True)
+    group = typer.Typer(
+        help="Bring prices in and check them.",
+        no_args_is_help=True,
+        epilog="Example: finseek prices check prices.parquet --theses raw_xml",
+    )
     group.command("fetch")(fetch)
     group.command("import")(import_prices)
     group.command("check")(check)

@@ -12,7 +12,7 @@ from finseek.cli.run import JsonOption, SetOption
 
 def register(app: typer.Typer) -> None:
     """Add the command to the application."""
-    app.command("report")(report)
+    app.command("report", short_help="Write the page of a run, or compare several runs.")(report)
 
 
 def report(

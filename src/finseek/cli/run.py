@@ -26,10 +26,10 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JS
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the application."""
-    app.command("demo")(demo)
-    app.command("run")(run)
-    app.command("init")(init)
-    app.command("train")(train)
+    app.command("demo", short_help="The embedded example, from theses to report.")(demo)
+    app.command("run", short_help="Run all stages of a config, or some of them.")(run)
+    app.command("init", short_help="Write a commented config and its folders.")(init)
+    app.command("train", short_help="Train the model of a config.")(train)
 
 
 def load(config: Path | None, assignments: list[str] | None) -> LoadedConfig:
@@ -192,7 +192,7 @@ def train(
     print_summary(execute(context, config, "train", assignments), as_json=as_json)
 
 
-def init(folder: Annotated[Path, typer.Argument(help="New or empty folder.")]) -> None:
+def init(context: typer.Context, folder: Annotated[Path, typer.Argument(help="New or empty folder.")]) -> None:
     """Write a commented config, .env.example and the folders for your own theses and prices.
 
     Example: finseek init my-study
@@ -201,3 +201,8 @@ def init(folder: Annotated[Path, typer.Argument(help="New or empty folder.")]) -
 
     for path in write_scaffold(folder):
         print(path)
+    if not context.obj["quiet"]:
+        from finseek.cli.terminal import say
+
+        say(f"next: put theses into {folder}/data/theses and prices into {folder}/data/prices.parquet, then")
+        say(f"  cd {folder} && finseek run config.yaml --dry-run")

@@ -12,11 +12,17 @@ from finseek.cli.run import JsonOption, SetOption
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the application."""
-    samples = typer.Typer(help="Samples in the formats of other tools.", no_args_is_help=True)
+    samples = typer.Typer(
+        help="Samples in the formats of other tools.",
+        no_args_is_help=True,
+        epilog="Example: finseek samples mix mixed.jsonl a.jsonl=0.8 b.jsonl=0.2",
+    )
     samples.command("export")(export)
     samples.command("mix")(mix)
     app.add_typer(samples, name="samples")
-    instruct = typer.Typer(help="Instruction data.", no_args_is_help=True)
+    instruct = typer.Typer(
+        help="Instruction data.", no_args_is_help=True, epilog="Example: finseek instruct convert rows.parquet out"
+    )
     instruct.command("convert")(convert)
     instruct.callback()(lambda: None)
     app.add_typer(instruct, name="instruct")

@@ -22,15 +22,15 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, indent=2, ensure_ascii=False, default=str))
 
 
-def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """A result for people, on standard output."""
+def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], words: bool = False) -> None:
+    """A result for people, on standard output: names and figures, or words in every column."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     table = Table(title=title, title_justify="left", header_style="bold")
     for place, column in enumerate(columns):
-        table.add_column(column, justify="left" if place == 0 else "right", overflow="fold")
+        table.add_column(column, justify="left" if words or place == 0 else "right", overflow="fold")
     for row in rows:
         table.add_row(*(Text(str(cell)) for cell in row))  # brackets in a cell are brackets
     Console().print(table)

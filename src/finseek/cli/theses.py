@@ -12,7 +12,11 @@ from finseek.cli.run import ConfigArgument, JsonOption, SetOption
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the application."""
-    group = typer.Typer(help="Read, split and look at theses.", no_args_is_help=True)
+    group = typer.Typer(
+        help="Read, split and look at theses.",
+        no_args_is_help=True,
+        epilog="Example: finseek theses parse raw_xml --out all.jsonl --rejects rejects.jsonl",
+    )
     group.command("parse")(parse)
     group.command("split")(split)
     group.command("folds")(folds)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 from typer.main import get_group
 
-from finseek.cli.main import app, only
+from finseek.cli.main import app, flags_first, only
 
 SIGNALS = "ticker,as_of_date,action\nAAA,2024-01-02,BUY\nAAA,2024-01-03,HOLD\n"
 PRICES = """date,ticker,open,high,low,close,adjusted_close,volume
@@ -172,3 +173,42 @@ def test_a_call_that_names_a_command_builds_it_alone() -> None:
         assert [parameter.opts for parameter in alone[name].params] == [parameter.opts for parameter in command.params]
     for words in ([], ["--help"], ["-h", "run"], ["--version"], ["rnu"], ["-qv", "run"]):
         assert get_group(only(words)).commands.keys() == every.keys()
+
+
+def test_flags_of_finseek_count_wherever_they_stand(files: Path) -> None:
+    assert flags_first(["run", "c.yaml", "-v", "--set", "a.b=1", "--debug"]) == [
+        *("-v", "--debug", "run", "c.yaml", "--set", "a.b=1")
+    ]
+    assert flags_first(["run", "--", "-v"]) == ["run", "--", "-v"]
+    done = finseek("run", "none.yaml", "--debug", cwd=files)
+    assert "Traceback" in done.stderr
+    assert "finseek init" in done.stderr
+
+
+def test_a_new_study_says_what_comes_next_unless_quiet(tmp_path: Path) -> None:
+    told = finseek("init", "study", cwd=tmp_path)
+    assert told.stdout.splitlines() == ["study/config.yaml", "study/.env.example", "study/.gitignore"]
+    assert "cd study && finseek run config.yaml --dry-run" in told.stderr
+    assert finseek("init", "other", "--quiet", cwd=tmp_path).stderr == ""
+
+
+def test_completion_knows_commands_and_options(tmp_path: Path) -> None:
+    def completed(words: str, place: int) -> list[str]:
+        asked = {"_FINSEEK_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(place)}
+        command = [str(Path(sys.executable).with_name("finseek"))]
+        done = subprocess.run(command, env={**os.environ, **asked}, capture_output=True, text=True, check=False)
+        return done.stdout.split()
+
+    assert completed("finseek the", 1) == ["theses"]
+    assert completed("finseek run --f", 2) == ["--from"]
+
+
+def test_nothing_is_coloured_where_nobody_wants_it(files: Path) -> None:
+    """A pipe is no terminal; FORCE_COLOR makes it one, and NO_COLOR is stronger."""
+    source = ["--signals", "signals.csv", "--prices", "prices.csv", "--out", "sweep"]
+    keys = ["--sweep", "slippage=0,0.01", "--sweep", "hold=flat,keep"]
+    colour = re.compile(r"\x1b\[[\d;]*[34]8;")
+    forced = {"FORCE_COLOR": "1", "TERM": "xterm-256color", "COLORTERM": "truecolor"}
+    assert "\x1b" not in finseek("backtest", *source, *keys, cwd=files).stdout
+    assert colour.search(finseek("backtest", *source, *keys, cwd=files, **forced).stdout)
+    assert not colour.search(finseek("backtest", *source, *keys, cwd=files, **forced, NO_COLOR="1").stdout)
