@@ -8,12 +8,12 @@ from typing import Any
 from finseek.report.blocks import Block, Facts, Gate, Light, Notice, Section, Table
 from finseek.report.figures import Estimate
 from finseek.report.inputs import Json, ReportInputs
-from finseek.report.numbers import ABSENT, integer, interval, number2, number3, percent, plural
+from finseek.report.numbers import ABSENT, GLUE, integer, interval, number2, number3, percent, plural
 from finseek.report.sections import lineage, run, training
 from finseek.report.verdict import Verdict
 
 BASELINES = {
-    "token_frequencies": "how often each token occurs in the training answers",
+    "token_frequencies": "a guess by the frequency of tokens",
     "before_training": "the checkpoint before training",
 }
 
@@ -36,7 +36,7 @@ def verdict(inputs: ReportInputs, judged: Sequence[Gate]) -> Verdict:
     headline = f"Answers instructions {'no better than' if worse else 'better than'} {against}."
     told = [
         f"The answers of {plural(found['rows']['total'], 'held-out conversation')} surprise the model by "
-        f"{number3(loss.value)} nats a token ({percent(found.get('level'))} interval "
+        f"{number3(loss.value)} nats a token ({100 * found['level']:g}{GLUE}% interval "
         f"{interval(loss.low, loss.high, number3)}), a perplexity of {number2(found.get('perplexity'))}.",
         *(
             f"Against {BASELINES[name]}: {number3(each.value)} nats a token less "

@@ -64,13 +64,13 @@ def _learned(figures: Figures) -> tuple[str, Light]:
     if figures.accuracy.value is None:
         return "No predictions were scored", "skipped"
     if not figures.rivals:
-        return "No baseline stands beside its predictions", "caution"
+        return "No baseline stands beside the predictions", "caution"
     beaten = [baseline for baseline in figures.rivals if baseline.difference.reading == "above zero"]
     if len(beaten) == len(figures.rivals):
-        return f"It predicts the teacher better than {_all_of(len(beaten))}", "pass"
+        return f"The model predicts the teacher better than {_all_of(len(beaten))}", "pass"
     if beaten:
-        return f"It predicts the teacher better than {len(beaten)} of {len(figures.rivals)} baselines", "caution"
-    return "It predicts the teacher no better than the baselines", "fail"
+        return f"The model predicts the teacher better than {len(beaten)} of {len(figures.rivals)} baselines", "caution"
+    return "The model predicts the teacher no better than the baselines", "fail"
 
 
 def _all_of(count: int) -> str:

@@ -84,7 +84,7 @@ def test_the_verdict_of_an_ordinary_failure() -> None:
     told = verdict(make_inputs())
     assert told["headline"] == (
         "Nothing to trade: not shown to earn more than its exposure to the market explains, and does not beat "
-        "buy-and-hold. It predicts the teacher better than 1 of 3 baselines."
+        "buy-and-hold. The model predicts the teacher better than 1 of 3 baselines."
     )
     assert told["light"] == "fail"
     text = " ".join(told["sentences"])
@@ -101,7 +101,7 @@ def test_a_good_result_with_a_red_gate_is_no_more_than_caution() -> None:
     told = verdict(good)
     assert told["headline"] == (
         "Earns more than its exposure to the market explains, but is not shown to beat buy-and-hold. "
-        "It predicts the teacher better than both baselines."
+        "The model predicts the teacher better than both baselines."
     )
     assert told["light"] == "caution"
     clean = replace(good, audit={name: {"status": "passed", "summary": "s"} for name in ("leaks", "contamination")})

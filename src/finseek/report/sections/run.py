@@ -27,6 +27,9 @@ _SETTINGS = (
 )
 
 
+_OF_A_MARKET = frozenset(key for key, _ in _SETTINGS if key.startswith(("split.", "backtest.", "evaluate.mode")))
+
+
 def lookup(tree: Any, dotted: str) -> Any:
     """A value of the config by its dotted key, None where it is absent."""
     for step in dotted.split("."):
@@ -65,7 +68,7 @@ def section(inputs: ReportInputs) -> Section:
     rows = [
         [key, in_words(lookup(inputs.config, key)), why]
         for key, why in _SETTINGS
-        if lookup(inputs.config, key) is not None
+        if lookup(inputs.config, key) is not None and not (inputs.config.get("instruct") and key in _OF_A_MARKET)
     ]
     blocks: list[Block] = [facts]
     blocks.append(

@@ -9,7 +9,7 @@ from finseek.report.blocks import Block, Chart, Facts, Intervals, Notice, Sectio
 from finseek.report.charts import Line, chart, intervals, nice_ticks, tick_labels
 from finseek.report.figures import Figures
 from finseek.report.inputs import ReportInputs
-from finseek.report.numbers import GLUE, finite, integer, interval, number2, number3, plural, signed_percent2
+from finseek.report.numbers import ABSENT, GLUE, finite, integer, interval, number2, number3, plural, signed_percent2
 
 LEAD = (
     "How much of the result luck could explain: an interval that includes zero, or a sample too short to show a "
@@ -36,24 +36,23 @@ def section(inputs: ReportInputs, figures: Figures) -> Section:
 def _power(figures: Figures) -> Facts:
     mine, sharpe = figures.strategy or {}, figures.sharpe
     bounds = f"; {figures.interval} {interval(sharpe.low, sharpe.high, number2)}" if sharpe.bounded else ""
-    return Facts(
-        [
-            ("Sessions", integer(figures.sessions), "trading days of the account"),
-            ("Sharpe", number2(mine.get("sharpe")), f"of the account, annual, after costs{bounds}"),
-            (
-                "Smallest detectable Sharpe",
-                number2(figures.smallest_sharpe),
-                "an annual Sharpe below this could not be told from zero in so few sessions (1.96 standard errors)",
-            ),
-            ("Trials", integer(figures.trials), "distinct looks at this test data, this one included"),
-            (
-                "Deflated Sharpe",
-                number3(figures.deflated),
-                "chance that the true Sharpe is above the best that so many trials without skill would have shown; "
-                "below 0.95 proves nothing",
-            ),
-        ]
-    )
+    items = [
+        ("Sessions", integer(figures.sessions), "trading days of the account"),
+        ("Sharpe", number2(mine.get("sharpe")), f"of the account, annual, after costs{bounds}"),
+        (
+            "Smallest detectable Sharpe",
+            number2(figures.smallest_sharpe),
+            "an annual Sharpe below this could not be told from zero in so few sessions (1.96 standard errors)",
+        ),
+        ("Trials", integer(figures.trials), "distinct looks at this test data, this one included"),
+        (
+            "Deflated Sharpe",
+            number3(figures.deflated),
+            "chance that the true Sharpe is above the best that so many trials without skill would have shown; "
+            "below 0.95 proves nothing",
+        ),
+    ]
+    return Facts(items if figures.accounts else [item for item in items if item[1] != ABSENT])
 
 
 def _excess(figures: Figures) -> Intervals | Notice:
