@@ -53,7 +53,7 @@ def read_adapter(folder: Path) -> Adapter:
     """Read a PEFT adapter folder.
 
     Raises:
-        InputError: it is not plain LoRA, or half of a pair is missing.
+        InputError: it is not plain LoRA, half of a pair is missing, or config and matrices contradict each other.
     """
     for file in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):
         if not (folder / file).is_file():
@@ -78,8 +78,21 @@ def read_adapter(folder: Path) -> Adapter:
     alone = [module for module, pair in halves.items() if len(pair) < 2]
     if alone:
         raise InputError(f"{folder}: {alone[0]} has only one matrix of its pair; the adapter is damaged")
-    rank = config["r"]
-    scale = config["lora_alpha"] / (math.sqrt(rank) if config.get("use_rslora") else rank)
+    if not halves:
+        raise InputError(f"{folder}: {ADAPTER_WEIGHTS} holds no matrix: there is nothing to merge")
+    rank, alpha = config.get("r"), config.get("lora_alpha")
+    if not (type(rank) is int and rank > 0 and type(alpha) in (int, float) and math.isfinite(alpha)):
+        raise InputError(f"{folder}: r {rank!r} and lora_alpha {alpha!r} are no rank and scale; the adapter is damaged")
+    for module, pair in halves.items():
+        stacked = module.endswith((".experts", ".experts.base_layer"))
+        if pair["A"].shape[0] != rank and not (stacked and pair["A"].shape[0] % rank == 0):
+            raise InputError(
+                f"{folder}: {module} has rank {pair['A'].shape[0]}, {ADAPTER_CONFIG} says r {rank}, by which it would"
+                " be scaled; the two files do not belong together"
+            )
+        if not all(np.isfinite(half).all() for half in pair.values()):
+            raise InputError(f"{folder}: {module} holds NaN or infinite numbers; the training diverged")
+    scale = alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
     return Adapter(rank, scale, {_parameter(module): (pair["A"], pair["B"]) for module, pair in halves.items()})
 
 

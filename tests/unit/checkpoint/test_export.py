@@ -60,6 +60,29 @@ def test_merged_as_peft_merges(base: Path, tmp_path: Path, targets: str) -> None
         export_hf(tmp_path / "adapter", tmp_path / "none", base=base)
 
 
+@pytest.mark.parametrize(
+    ("config", "value", "says"),
+    [
+        ({"r": 8}, 1.0, r"has rank 2, adapter_config\.json says r 8, by which it would be scaled"),
+        ({"r": 0}, 1.0, "r 0 and lora_alpha 8 are no rank and scale"),
+        ({"lora_alpha": None}, 1.0, "r 2 and lora_alpha None are no rank and scale"),
+        ({}, float("nan"), "q_b_proj holds NaN or infinite numbers; the training diverged"),
+        ({}, None, "holds no matrix: there is nothing to merge"),
+    ],
+)
+def test_an_adapter_whose_files_contradict_each_other_is_not_merged(
+    base: Path, tmp_path: Path, config: dict[str, object], value: float | None, says: str
+) -> None:
+    folder, name = tmp_path / "adapter", "base_model.model.model.layers.0.self_attn.q_b_proj.lora_{}.weight"
+    folder.mkdir()
+    (folder / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": 2, "lora_alpha": 8} | config))
+    pair = {} if value is None else {name.format("A"): torch.full((2, 32), value), name.format("B"): torch.ones(96, 2)}
+    save_file(pair, folder / "adapter_model.safetensors")
+    with pytest.raises(InputError, match=says):
+        export_hf(folder, tmp_path / "out", base=base)
+    assert not (tmp_path / "out").exists()
+
+
 def test_an_adapter_for_another_model(base: Path, tmp_path: Path) -> None:
     folder = tmp_path / "adapter"
     folder.mkdir()
