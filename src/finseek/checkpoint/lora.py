@@ -81,7 +81,7 @@ def read_adapter(folder: Path) -> Adapter:
     if not halves:
         raise InputError(f"{folder}: {ADAPTER_WEIGHTS} holds no matrix: there is nothing to merge")
     rank, alpha = config.get("r"), config.get("lora_alpha")
-    if not (type(rank) is int and rank > 0 and type(alpha) in (int, float) and math.isfinite(alpha)):
+    if not (isinstance(rank, int) and rank > 0 and isinstance(alpha, int | float)):
         raise InputError(f"{folder}: r {rank!r} and lora_alpha {alpha!r} are no rank and scale; the adapter is damaged")
     for module, pair in halves.items():
         stacked = module.endswith((".experts", ".experts.base_layer"))

@@ -49,7 +49,9 @@ class EvaluateOptions(Options):
     draws: int = Field(
         default=1, ge=1, le=100, description="answers to each prompt; above 1, their agreement and entropy are reported"
     )
-    device: str = Field(default="cpu", description="torch device of a model run here, like cuda")
+    device: str = Field(
+        default="cpu", pattern=r"^(cpu|mps|cuda(:\d+)?)$", description="torch device of a model run here, like cuda"
+    )
     threads: int = Field(default=2, ge=1, description="CPU threads of a model run here")
     dtype: Literal["float32", "bfloat16", "float16"] = Field(default="float32", description="precision of the weights")
     forward_windows: tuple[Horizon, ...] = Field(
@@ -89,6 +91,11 @@ class EvaluateOptions(Options):
         if self.draws > 1 and (self.mode != "generate" or self.temperature == 0):
             raise ValueError(
                 f"draws {self.draws} need mode generate and a temperature above 0: else they are all the same"
+            )
+        if self.mode == "score" and self.temperature:
+            raise ValueError(
+                f"temperature {self.temperature:g} has no effect in mode score, which samples nothing: set it to 0, or"
+                " mode to generate"
             )
         if self.backend == "openai" and self.mode == "score":
             raise ValueError("a server's chat completions cannot score given actions: set mode to generate")

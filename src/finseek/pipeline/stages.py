@@ -178,6 +178,13 @@ def _needs_model(config: Config) -> None:
         raise MissingPart("torch", "train", f"train.engine {config.train.engine}")
 
 
+def _needs_device(config: Config) -> None:
+    if config.evaluate.backend != "openai" and config.evaluate.device != "cpu" and find_spec("torch"):
+        from finseek.evaluate.backends.local import check_device
+
+        check_device(config.evaluate.device)
+
+
 def check_model(config: Config) -> None:
     """Refuse an architecture that cannot be built, before any work.
 
@@ -274,6 +281,7 @@ STAGES: tuple[Stage, ...] = (
         sources=_base_source,
         code=("core", "stats", "market", "samples", "model", "evaluate", "pipeline"),
         outputs=("evaluate/eval_results.csv", "evaluate/metrics.json"),
+        check=_needs_device,
         on_instructions="instruction:evaluate_the_instructions",
     ),
     Stage(

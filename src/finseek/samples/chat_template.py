@@ -46,6 +46,11 @@ class JinjaTemplate:
     def __post_init__(self) -> None:
         pieces = self._markup([Message("user", ""), Message("assistant", "")])
         object.__setattr__(self, "end", self._end_of(pieces[-1]))
+        if not self.end:
+            raise InputError(
+                f"template {self.name} writes nothing behind an answer, so that a model would never learn to end one:"
+                " choose another prompt.template"
+            )
 
     def segments(self, messages: Sequence[Message]) -> list[Segment]:
         """The conversation in pieces whose texts, joined, are its rendering.
@@ -102,8 +107,8 @@ def load_chat_template(tokenizer: Path) -> JinjaTemplate:
     Raises:
         InputError: the folder has none, or it is no template.
     """
-    source = _source(tokenizer)
     named = special_tokens(tokenizer)
+    source = _source(tokenizer)
     environment = ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols]
     )

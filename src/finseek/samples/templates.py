@@ -218,7 +218,11 @@ def described(file: Path) -> dict[str, Any]:
 
 
 def special_tokens(tokenizer: Path) -> dict[str, str]:
-    """The named special tokens of a Hugging Face tokenizer folder, as texts."""
+    """The named special tokens of a Hugging Face tokenizer folder, as texts.
+
+    Raises:
+        InputError: its config is no JSON.
+    """
     config = tokenizer / "tokenizer_config.json"
     named = described(config) if config.is_file() else {}
     tokens = {key: value for key, value in named.items() if key.endswith("_token") and value}

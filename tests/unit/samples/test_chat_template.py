@@ -117,6 +117,7 @@ def test_a_template_in_its_own_file_and_in_a_list(tokenizer: Path, tmp_path: Pat
         ("{% for m in messages %}{{ m['content'] | upper }}<|im_end|>{% endfor %}", "changes the text"),
         ("{{ messages[0]['content'] }}", "leaves out"),
         ("{% for m in messages %}{{ m['content'] }}{{ m['content'] }}{% endfor %}", "leaves out"),
+        ("{% for m in messages %}{{ m['content'] }}{% endfor %}", "would never learn to end one"),
         ("{% for m in messages %}", "is broken"),
         ("{{ strftime_now('%Y') }}", "date of today"),
         ("{{ raise_exception('never') }}", "never"),

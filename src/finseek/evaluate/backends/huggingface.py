@@ -41,6 +41,7 @@ class HuggingFaceBackend(LocalBackend):
         import torch
 
         try:
+            from safetensors import SafetensorError
             from transformers import AutoModelForCausalLM
         except ImportError:
             raise MissingPart("transformers", "train", "the huggingface back end") from None
@@ -56,11 +57,16 @@ class HuggingFaceBackend(LocalBackend):
                         model = AutoPeftModelForCausalLM.from_pretrained(checkpoint, **given)
                 else:
                     model = AutoModelForCausalLM.from_pretrained(checkpoint, **given)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, SafetensorError) as error:
             raise InputError(f"checkpoint {checkpoint} cannot be loaded by transformers ({error})") from None
         self.model = model.to(self.options.device).eval()
         eos = self.model.generation_config.eos_token_id or self.model.config.eos_token_id
         return {eos} if isinstance(eos, int) else set(eos or ())
+
+    def sizes(self) -> tuple[int, int | None]:
+        """By its embedding, and as its config says."""
+        context = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        return self.model.get_input_embeddings().num_embeddings, context
 
     def generate(self, prompts: list[Ids], temperature: float, seed: int) -> list[Ids]:
         """Batched generation; torch's global generator is put back afterwards."""

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from finseek.core.actions import ACTIONS
 from finseek.core.artifacts import sha256_file, sha256_json
+from finseek.core.errors import InputError
 from finseek.evaluate.backends.base import Answer
 from finseek.evaluate.options import EvaluateOptions
 from finseek.samples import Encoder, Sample
@@ -34,7 +35,7 @@ class LocalBackend(ABC):
         template: chat template, as in the prompt options.
 
     Raises:
-        InputError: the folder holds no model.
+        InputError: the folder holds no model, or one that does not know every token; no such device.
         ArtifactError: it holds no tokenizer.
     """
 
@@ -47,8 +48,15 @@ class LocalBackend(ABC):
         template: str = "deepseek",
     ) -> None:
         self.options, self.order, self.seed = options, tuple(order), seed
+        check_device(options.device)
         self.encoder = Encoder(checkpoint, template)
         self.stops = {*self.encoder.end_ids[:1], *self.load(checkpoint)}
+        tokens, self.context = self.sizes()
+        if tokens < self.encoder.vocab_size:
+            raise InputError(
+                f"checkpoint {checkpoint} knows {tokens} tokens, the tokenizer beside it {self.encoder.vocab_size}:"
+                " give it its own tokenizer"
+            )
         files = sorted(file for ending in ("safetensors", "json", "jinja") for file in checkpoint.glob(f"*.{ending}"))
         self._about = {
             "backend": options.backend,
@@ -74,6 +82,10 @@ class LocalBackend(ABC):
         """Load the model; return the ids at which its config ends a text."""
 
     @abstractmethod
+    def sizes(self) -> tuple[int, int | None]:
+        """Tokens that the loaded model knows, and the longest text that it was made for; None where it tells none."""
+
+    @abstractmethod
     def generate(self, prompts: list[Ids], temperature: float, seed: int) -> list[Ids]:
         """What follows each prompt, the stop token and what comes after it included or not."""
 
@@ -86,8 +98,19 @@ class LocalBackend(ABC):
         """Summed log-probability of the second part of each pair after the first."""
 
     def plan(self, samples: Sequence[Sample]) -> list[list[int]]:
-        """Batches of samples of like length, the longest first, so that memory is known after the first one."""
+        """Batches of samples of like length, the longest first, so that memory is known after the first one.
+
+        Raises:
+            InputError: a prompt leaves no room for an action in the model's context.
+        """
         lengths = [len(self.encoder.prompt_ids(sample)) for sample in samples]
+        answer = max(map(len, self.encoder.action_ids().values()))
+        if self.context and lengths and max(lengths) + answer > self.context:
+            longest = samples[int(np.argmax(lengths))].metadata
+            raise InputError(
+                f"the prompt of {longest.get('ticker')} as of {longest.get('as_of_date')} has {max(lengths)} tokens,"
+                f" the model's context is {self.context}, beyond which its answers mean nothing: shorten the prompt"
+            )
         ordered = sorted(range(len(samples)), key=lambda i: (-lengths[i], i))
         size = self.options.batch_size
         return [ordered[start : start + size] for start in range(0, len(ordered), size)]
@@ -125,6 +148,23 @@ class LocalBackend(ABC):
             best = ACTIONS[int(log_p.argmax())]
             answers[i] = Answer(f"{head}{ACTION_TAG}{best}</action>", tuple(map(float, log_p)), written[i][1])
         return answers
+
+
+def check_device(name: str) -> None:
+    """Refuse a device that is not here.
+
+    Raises:
+        InputError: names the ones that are.
+    """
+    import torch
+
+    kind, _, number = name.partition(":")
+    there = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
+    if int(number or 0) >= there.get(kind, 0):
+        raise InputError(
+            f"evaluate.device {name} is not on this machine, which has"
+            f" {', '.join(f'{count} {each}' for each, count in there.items())}: set it to cpu, or evaluate elsewhere"
+        )
 
 
 @contextmanager

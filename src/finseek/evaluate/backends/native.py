@@ -29,6 +29,10 @@ class NativeBackend(LocalBackend):
         eos = self.model.config.eos_token_id
         return {eos} if isinstance(eos, int) else set(eos or ())
 
+    def sizes(self) -> tuple[int, int | None]:
+        """As its config says."""
+        return self.model.config.vocab_size, self.model.config.max_position_embeddings
+
     def generate(self, prompts: list[Ids], temperature: float, seed: int) -> list[Ids]:
         """Batched generation."""
         import torch
