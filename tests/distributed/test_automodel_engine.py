@@ -18,11 +18,12 @@ import torch
 from finseek.checkpoint import QuantizeOptions, dequantize_checkpoint, export_hf, quantize_checkpoint
 from finseek.core.errors import ConfigError, Note, Stopped
 from finseek.model import DeepSeekConfig, DeepSeekV3
+from finseek.model.loss import IGNORED
 from finseek.samples import Encoder
 from finseek.train import ModelInit, ParallelOptions, TrainJob, load_engine
-from finseek.train.engines import automodel_recipe, automodel_rules
-from finseek.train.engines.automodel_data import EMPTY, IGNORED, collate, training_rows, validation_rows, write_arrays
-from finseek.train.engines.automodel_recipe import Machine, Sizes
+from finseek.train.engines.automodel.data import EMPTY, collate, training_rows, validation_rows, write_arrays
+from finseek.train.engines.automodel.recipe import Machine, Sizes
+from finseek.train.engines.automodel.rules import check_job_for_automodel
 from finseek.train.engines.prepared import prepare
 
 EQUAL = {"mtp_loss": 0.0, "balance_loss": 0.0, "router_bias_update_rate": 0.0, "keep": "last", "engine": "automodel"}
@@ -162,7 +163,7 @@ def test_what_automodel_cannot_do_is_refused_with_the_reason(
 ) -> None:
     job = make_job("run", TWO | parallel, **{"engine": "automodel"} | options)
     with pytest.raises(ConfigError, match=says) as refusal:
-        automodel_rules.check_job_for_automodel(job, Machine())
+        check_job_for_automodel(job, Machine())
     assert "\n" not in str(refusal.value)
 
 
@@ -193,4 +194,4 @@ def test_backends_follow_the_machine() -> None:
     assert machine.backend(heads)["attn"] == "sdpa"
     best = machine.backend(alone)
     assert (best["attn"], best["linear"], best["experts"], best["dispatcher"]) == ("te", "te", "torch_mm", "deepep")
-    assert automodel_recipe.Machine.here() == Machine(cuda=torch.cuda.is_available())
+    assert Machine.here() == Machine(cuda=torch.cuda.is_available())

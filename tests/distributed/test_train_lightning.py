@@ -14,7 +14,7 @@ import torch.distributed as dist
 from finseek.core.errors import ConfigError
 from finseek.core.progress import silent
 from finseek.train import TrainJob, TrainResult, load_engine
-from finseek.train.engines.lightning import train
+from finseek.train.engines.lightning.engine import train
 from finseek.train.processes import run_processes
 from finseek.train.state import TIME_FIELDS
 

@@ -22,7 +22,7 @@ from finseek.train.check_model import (
     check_overfit,
 )
 from finseek.train.data import ACTION, TokenSet
-from finseek.train.engines.module import TensorBatch, tensors
+from finseek.train.engines.batches import TensorBatch, tensors
 from finseek.train.options import TrainOptions
 from finseek.train.probe import Subject, affordable
 

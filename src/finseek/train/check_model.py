@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from finseek.train.engines.module import TensorBatch, adamw
+from finseek.train.engines.batches import TensorBatch
+from finseek.train.engines.optimizer import adamw
 from finseek.train.options import TrainOptions
 from finseek.train.probe import (
     Subject,

@@ -6,8 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from finseek.samples import load_samples
-from finseek.train.check import CheckReport, check_job
+from finseek.train.check import CheckReport
 from finseek.train.engines.first import adapters
 from finseek.train.engines.prepared import prepare
 from finseek.train.engines.settings import process_settings
@@ -23,14 +22,11 @@ def check_training(job: TrainJob) -> CheckReport:
     with TemporaryDirectory() as folder:
         job = replace(job, output=Path(folder) / "run" / "train")
         if job.options.engine == "trl":
-            from finseek.train.engines.trl import TrlEngine
+            from finseek.train.engines.trl.engine import TrlEngine
 
             return TrlEngine().check(job)
         with process_settings(job.options.threads, job.seed):
             prepared = prepare(job)
             model = prepared.first_model()
             adapters(model, job)
-            return check_job(
-                model, load_samples(job.training), prepared.training, prepared.encoder, job.options, prepared.total,
-                prepared.plan.steps_per_epoch,
-            )  # fmt: skip
+            return prepared.check(model)

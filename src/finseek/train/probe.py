@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from finseek.model import DeepSeekV3
-from finseek.train.engines.module import TensorBatch
+from finseek.train.engines.batches import TensorBatch
 
 OPERATIONS = {"cpu": 3e12, "cuda": 3e15}  # of all passes of a check: seconds
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 
+from finseek.train.options import TrainOptions
 
-def learning_rate(step: int, total: int, peak: float, warmup: int, floor_ratio: float) -> float:
-    """Rate of step ``step`` (from 0) of ``total``: linear warm-up, then a cosine to ``floor_ratio`` · peak."""
+
+def learning_rate(step: int, total: int, options: TrainOptions) -> float:
+    """Rate of step ``step`` (from 0) of ``total``: linear warm-up, then a cosine to ``min_learning_rate_ratio``."""
+    peak, warmup, floor_ratio = options.learning_rate, options.warmup_steps, options.min_learning_rate_ratio
     if step < warmup:
         return peak * (step + 1) / warmup
     done = min((step - warmup) / max(total - 1 - warmup, 1), 1.0)

@@ -13,7 +13,7 @@ from finseek.model import DeepSeekV3
 from finseek.samples import Encoder, load_samples
 from finseek.train.check import CheckReport, check_job
 from finseek.train.data import encode_samples
-from finseek.train.engines.module import first_model
+from finseek.train.engines.first import first_model
 
 
 @pytest.fixture

@@ -20,7 +20,8 @@ from finseek.train import ModelInit, TrainJob, TrainOptions, load_engine
 from finseek.train.check import CheckReport, check_job
 from finseek.train.check_model import least_loss
 from finseek.train.data import encode_samples
-from finseek.train.engines.module import TensorBatch, first_model, tensors
+from finseek.train.engines.batches import TensorBatch, tensors
+from finseek.train.engines.first import first_model
 
 MakeJob = Callable[..., TrainJob]
 UNBALANCED = {"balance_loss": 0.0, "router_bias_update_rate": 0.0}  # of which engine trl would say that it has none
@@ -124,11 +125,9 @@ class TestOfTransformers:
 
     @pytest.fixture
     def trl_run(self, make_job: MakeJob, tmp_path: Path):
-        from finseek.train.engines import trl
         from finseek.train.engines.settings import process_settings
-        from finseek.train.engines.trl_trainer import quiet
-
-        started = []
+        from finseek.train.engines.trl.engine import TrlRun
+        from finseek.train.engines.trl.trainer import quiet
 
         def start(**options):
             job = make_job(engine="trl", seq_length=128, check=False, **UNBALANCED, **options)
@@ -136,18 +135,15 @@ class TestOfTransformers:
                 first_model(job, Encoder(job.tokenizer)).save_pretrained(tmp_path / "base")
                 job = replace(job, init=ModelInit(path=tmp_path / "base"))
             with process_settings(1, 0), quiet():
-                started.append(trl._Run(job, silent))
-            return started[-1], Encoder(job.tokenizer)
+                return TrlRun(job, silent)
 
-        yield start
-        for run in started:
-            run.log.close()
+        return start
 
     @pytest.mark.parametrize("lora", [None, {"rank": 4, "target_modules": "attention+experts", "dropout": 0.0}])
     def test_a_sound_job_passes(self, trl_run, lora) -> None:
-        run, encoder = trl_run(**({"lora": lora} if lora else {}))
+        run = trl_run(**({"lora": lora} if lora else {}))
         before = {name: value.clone() for name, value in run.trainer.model.state_dict().items()}
-        report = run.check(encoder)
+        report = run.check()
         assert report.failed == ()
         assert all(torch.equal(value, before[name]) for name, value in run.trainer.model.state_dict().items())
         assert report.summary.endswith("10 steps an epoch, 40 in all")
@@ -156,20 +152,20 @@ class TestOfTransformers:
         assert "learns '<action>" in details["loss mask"]
 
     def test_shifted_labels(self, trl_run) -> None:
-        run, encoder = trl_run()
+        run = trl_run()
         theirs = run.trainer.token_loss
         run.trainer.token_loss = lambda model, batch: theirs(
             model, batch._replace(input_ids=batch.input_ids.roll(1, dims=1))
         )
-        assert failed(run.check(encoder))[0] == "labels"
+        assert failed(run.check())[0] == "labels"
 
     def test_a_frozen_expert(self, trl_run) -> None:
-        run, encoder = trl_run()
+        run = trl_run()
         with torch.no_grad():
             experts = dict(run.trainer.model.named_modules())["model.layers.1.mlp.experts"]
             experts.gate_up_proj[2] = 0
             experts.down_proj[2] = 0
-        name, detail = failed(run.check(encoder))
+        name, detail = failed(run.check())
         assert name == "experts"
         assert "[2] gets no gradient" in detail
 

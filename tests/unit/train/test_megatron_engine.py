@@ -19,13 +19,13 @@ from finseek.core.errors import ConfigError, FinseekError
 from finseek.model import DeepSeekV3
 from finseek.samples import Encoder, load_samples
 from finseek.train import LoraOptions, ModelInit, ParallelOptions, load_engine
-from finseek.train.engines import megatron
+from finseek.train.engines.megatron import engine as megatron
 from finseek.train.engines.prepared import prepare
 
 HERE = Path(__file__).parent
 API = json.loads((HERE / "megatron_training_api.json").read_bytes())
 BRIDGE = json.loads((HERE.parent / "checkpoint" / "megatron_api.json").read_bytes())
-PROGRAM = Path(megatron.__file__).with_name("megatron_program.py").read_text()
+PROGRAM = Path(megatron.__file__).with_name("program.py").read_text()
 
 
 def faults(source: str) -> tuple[list[str], set[str]]:

@@ -13,7 +13,7 @@ from finseek.model import DeepSeekConfig, DeepSeekV3
 from finseek.model.flops import parameter_counts
 from finseek.model.lora import add_lora
 from finseek.train import LoraOptions, ModelOptions, ParallelOptions, TrainOptions
-from finseek.train.engines.recompute import recompute_layers
+from finseek.train.engines.lightning.recompute import recompute_layers
 from finseek.train.planner import (
     GIB,
     HARDWARE,

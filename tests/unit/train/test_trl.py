@@ -134,7 +134,7 @@ def test_adapters_of_a_llama(make_job: MakeJob, llama: Path, four_bit: bool, lor
 
 
 def test_loftq_starts_nearer_to_the_whole_weights(make_job: MakeJob, llama: Path) -> None:
-    from finseek.train.engines.trl_model import load_model
+    from finseek.train.engines.trl.model import load_model
 
     ids = torch.randint(3, 300, (4, 30), generator=torch.Generator().manual_seed(0))
     logits = {}
@@ -146,7 +146,8 @@ def test_loftq_starts_nearer_to_the_whole_weights(make_job: MakeJob, llama: Path
         job = make_job(engine="trl", load_in_4bit=options.get("load_in_4bit", False), lora={})
         job = adapt(job, llama, rank=16, target_modules="all", dropout=0.0, loftq=options.get("loftq", False))
         with torch.no_grad():
-            logits[name] = load_model(job, Encoder(job.tokenizer), bf16=False).model.eval()(ids).logits
+            model, _ = load_model(job, Encoder(job.tokenizer), bf16=False)
+            logits[name] = model.eval()(ids).logits
     plain, loftq = (float((logits[name] - logits["whole"]).norm()) for name in ("plain", "loftq"))
     assert 0 < loftq < 0.8 * plain
 

@@ -10,10 +10,10 @@ from finseek.core.errors import ConfigError, MissingPart, Note
 from finseek.train.job import Engine
 
 ENGINES = {
-    "lightning": ("finseek.train.engines.lightning", "LightningEngine", "train"),
-    "trl": ("finseek.train.engines.trl", "TrlEngine", "trl"),
-    "automodel": ("finseek.train.engines.automodel", "AutoModelEngine", "nemo"),
-    "megatron": ("finseek.train.engines.megatron", "MegatronEngine", "train"),
+    "lightning": ("finseek.train.engines.lightning.engine", "LightningEngine", "train"),
+    "trl": ("finseek.train.engines.trl.engine", "TrlEngine", "trl"),
+    "automodel": ("finseek.train.engines.automodel.engine", "AutoModelEngine", "nemo"),
+    "megatron": ("finseek.train.engines.megatron.engine", "MegatronEngine", "train"),
 }
 
 

@@ -1,4 +1,8 @@
-"""One process's run of a job: its data, its loop, and what it writes."""
+"""One process's run of a job, whatever trains it: what follows a step, and what the job leaves.
+
+An engine brings the model and the step; what is logged, validated, saved, taken up again and written is the same in
+all of them.
+"""
 
 from __future__ import annotations
 
@@ -7,31 +11,24 @@ import resource
 import shutil
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
-import lightning
 import numpy as np
 import torch
 import torch.distributed as dist
-from lightning.fabric.plugins.environments import LightningEnvironment
-from torch.utils.data import DataLoader, IterableDataset
+from numpy.typing import NDArray
+from torch import Tensor
 
-from finseek.core.errors import ConfigError, FinseekError, Stopped
+from finseek.core.errors import FinseekError, Stopped
 from finseek.core.progress import Progress
-from finseek.model.flops import flops_per_token
-from finseek.samples import Encoder, load_samples
-from finseek.train.check import check_job
-from finseek.train.data import BatchPlan, TokenSet, encode_samples_of, passes
-from finseek.train.engines.export import write_checkpoint
-from finseek.train.engines.first import adapters, first_model
-from finseek.train.engines.module import LanguageModule, StepBatch
-from finseek.train.engines.passes import Passes, PipelinePasses, TensorBatch, WholePasses, tensors
-from finseek.train.engines.place import Place
-from finseek.train.engines.recompute import recompute_layers
+from finseek.train.data import ACTION, TokenSet, passes
+from finseek.train.engines.batches import GlobalBatches, StepBatch, TensorBatch, tensors
+from finseek.train.engines.prepared import prepare
 from finseek.train.job import TrainJob, TrainResult
-from finseek.train.planner.hardware import GIB, peak_of
+from finseek.train.planner.hardware import GIB
 from finseek.train.preemption import Preemption
 from finseek.train.standing import Standing
 from finseek.train.state import (
@@ -48,172 +45,158 @@ from finseek.train.state import (
     newest_state,
     states,
 )
-from finseek.train.tracking import trackers
+from finseek.train.tracking import Sink, trackers
 
 
-class Run:
-    """One process's part of a job, in the process group that is open, if one is."""
+class Run(ABC):
+    """One process's part of a job, from its last state on.
+
+    Attributes:
+        prepared: samples and steps.
+        earlier: the state that a killed process left, until the run has begun; None for a new job.
+        standing: where the job is.
+        pad_id: token of padding, as the engine's model has it.
+        shape: (b, T) that every pass must have; None takes any.
+        replica, replicas: which part of the data this process sees, and how many there are.
+        work_share: operations of a token over the peak of all devices, in seconds; None where that is unknown.
+    """
+
+    pad_id = 0
+    shape: tuple[int, int] | None = None
+    replica, replicas = 0, 1
+    work_share: float | None = None
 
     def __init__(self, job: TrainJob, progress: Progress) -> None:
         self.job, self.options, self.progress = job, job.options, progress
-        encoder = Encoder(job.tokenizer, job.template)
-        samples = load_samples(job.training)
-        self.training = encode_samples_of(job, job.training, progress)
-        self.validation = encode_samples_of(job, job.validation)
-        self.plan = BatchPlan(self.training.lengths, job.options.global_batch_size, job.seed)
-        self.total = job.options.max_steps or job.options.epochs * self.plan.steps_per_epoch
-        self.validate_every = job.options.val_check_interval or self.plan.steps_per_epoch
+        several = dist.is_initialized()
+        self.rank, self.world = (dist.get_rank(), dist.get_world_size()) if several else (0, 1)
+        self.prepared = prepare(job, progress)
         self.fingerprint = fingerprint(job)
+        self.earlier = newest_state(job.output, self.fingerprint, self.rank)
+        self.standing = Standing.from_dict(self.earlier["standing"]) if self.earlier else Standing()
         self.preemption = Preemption()
 
-        rank = dist.get_rank() if dist.is_initialized() else 0
-        model = first_model(job, encoder)
-        self.adapted = adapters(model, job)
-        earlier = newest_state(job.output, self.fingerprint, rank)
-        if earlier is None and job.options.check and rank == 0:
-            epoch = self.plan.steps_per_epoch
-            check_job(model, samples, self.training, encoder, job.options, self.total, epoch).raise_if_failed()
-        routed = any(".experts." in name and ".lora_" in name for name, _ in model.named_parameters())
-        if routed and job.parallel.world_size > 1:
-            raise ConfigError(
-                "train.lora.target_modules: engine lightning does not split adapters of routed experts over processes:"
-                " give attention, set parallel.devices_per_node to 1, or use engine automodel"
-            )
-        if job.options.gradient_checkpointing:
-            recompute_layers(model)
-        self.pad_id = model.config.pad_token_id or 0
-        model.to("cuda" if torch.cuda.is_available() else "cpu")
-        self.place = Place.of(model, job.parallel)
-        self.passes = self._passes()
-        if job.options.lora and dist.is_initialized():  # dropout differs between parts of the data
-            torch.manual_seed(job.seed + self.place.replica)
-        self.module = LanguageModule(self.place, self.passes, job.options, self.total)
-        self.module.asked = lambda: self.preemption.asked is not None
-        self.standing = Standing()
-        if earlier is not None:
-            self.standing = Standing.from_dict(earlier["standing"])
-            self.module.load_training_state(earlier["module"])
-        elif rank == 0:
-            for name in (STATES, BEST):
-                shutil.rmtree(job.output / name, ignore_errors=True)
-        self.writer = StateWriter(job.output, rank, self.place.world, job.options.keep_states)
-        self.log = TrainLog(job.output / LOG, earlier["log_length"] if earlier else 0) if rank == 0 else None
-        config = model.config
-        peak = peak_of(torch.cuda.get_device_name()) if torch.cuda.is_available() else None
-        work = flops_per_token(config, int(self.training.lengths.mean()))
-        self.work_share = work / (peak * self.place.world) if peak else None
-        self.clock = time.monotonic() - self.standing.seconds
+    @property
+    def bf16(self) -> bool:
+        """Whether the job computes in bfloat16."""
+        return self.options.precision == "bf16" or (self.options.precision == "auto" and torch.cuda.is_available())
 
-    def _passes(self) -> Passes:
-        options, stages = self.options, self.job.parallel.pipeline_model_parallel_size
-        if stages == 1:
-            return WholePasses(self.place.model)
-        if options.packed_sequence_size:
-            raise ConfigError("train.packed_sequence_size: a pipeline takes rows of one sample each: set it to 0")
-        count = -(-options.global_batch_size // (options.micro_batch_size * self.place.replicas))
-        return PipelinePasses(self.place, count, (options.micro_batch_size, options.seq_length))
+    @abstractmethod
+    def train(self, batches: GlobalBatches) -> None:
+        """Take the steps, and call :meth:`after_step` behind each."""
+
+    @abstractmethod
+    def evaluating(self) -> AbstractContextManager[dict[str, Tensor]]:
+        """With the weights that would be kept, which it gives: this process's part of what training changes."""
+
+    @abstractmethod
+    def validation_sums(self, batches: list[TensorBatch]) -> tuple[float, float]:
+        """Σ w·nll and Σ nll of action tokens, over all processes."""
+
+    @abstractmethod
+    def fill(self, weights: dict[str, Tensor]) -> None:
+        """Put weights that :meth:`evaluating` gave in place."""
+
+    @abstractmethod
+    def fill_last(self) -> None:
+        """Put those of the last step in place."""
+
+    @abstractmethod
+    def training_state(self) -> dict[str, Any]:
+        """All that the next step depends on besides its batch."""
+
+    @abstractmethod
+    def load_training_state(self, state: dict[str, Any]) -> None:
+        """Take up what :meth:`training_state` gave."""
+
+    @abstractmethod
+    def export(self, name: str) -> None:
+        """Write the weights at hand as a Hugging Face folder of that name; all processes take part."""
+
+    def begin(self) -> None:
+        """Take up the earlier state, or clear what another job left; an engine calls it when it has its model."""
+        kept = 0
+        if self.earlier is not None:
+            self.load_training_state(self.earlier["module"])
+            kept, self.earlier = self.earlier["log_length"], None
+        elif self.rank == 0:
+            self._clear(STATES, BEST)
+        self.writer = StateWriter(self.job.output, self.rank, self.world, self.options.keep_states)
+        self.log = TrainLog(self.job.output / LOG, kept) if self.rank == 0 else None
+        self.clock = time.monotonic() - self.standing.seconds
 
     def go(self) -> TrainResult:
         """Train the steps that are left and write the checkpoint."""
-        output, at = self.job.output, self.standing
-        if at.step < self.total:
-            steps = DataLoader(_Steps(self), batch_size=None)
-            try:
-                with ExitStack() as stack:
-                    stack.enter_context(self.preemption)
-                    self.track = stack.enter_context(self._trackers())
-                    self._trainer().fit(self.module, train_dataloaders=steps)
-            except SystemExit as left:  # into which Lightning turns Ctrl-C
-                raise (KeyboardInterrupt if isinstance(left.__context__, KeyboardInterrupt) else left) from None
-            finally:
-                if self.log:
-                    self.log.close()
+        at, output, prepared = self.standing, self.job.output, self.prepared
+        weights = prepared.training.token_weights(self.options.loss_weights, self.options.answer_only_loss)
+        left = GlobalBatches(prepared.plan, prepared.training, weights, self.passes_over, at.step, prepared.total)
+        try:
+            if len(left):
+                with self.preemption, self._trackers() as self.track:
+                    self.train(left)
+        finally:
+            if self.log:
+                self.log.close()
         self.writer.wait()
         if self.options.keep == "best":
             self._fill_best()
-        elif self.module.average is not None:
-            self.place.fill(self.module.average)
-        self._export(CHECKPOINT)
-        if self.place.world > 1:
+        else:
+            self.fill_last()
+        self.export(CHECKPOINT)
+        if self.world > 1:
             dist.barrier()  # a slower process may still read the weights that go now
-        if self.place.rank == 0:
-            for name in (STATES, BEST, LAST_GOOD):
-                shutil.rmtree(output / name, ignore_errors=True)
+        if self.rank == 0:
+            self._clear(STATES, BEST, LAST_GOOD)
         return TrainResult(
             output / CHECKPOINT, output / LOG, at.step, at.tokens, at.best_step, at.best_validation_loss, at.seconds
         )
 
-    def _trackers(self) -> Any:
-        tracking = (
-            self.job.tracking
-            if self.place.rank == 0
-            else self.job.tracking.model_copy(update=dict.fromkeys(self.job.tracking.backends, False))
-        )
-        attached = describe(self.job) | {"origin": self.job.origin}
-        return trackers(tracking, self.job.output / "tracking", self.job.name, attached)
+    def after_step(self, batch: StepBatch, figures: Mapping[str, Any]) -> None:
+        """Log, validate and save what step ``batch.step`` (from 0) calls for; alike in all processes.
 
-    def _trainer(self) -> lightning.Trainer:
-        cuda = torch.cuda.is_available()
-        bf16 = self.options.precision == "bf16" or (self.options.precision == "auto" and cuda)
-        return lightning.Trainer(
-            accelerator="cuda" if cuda else "cpu",
-            devices=[torch.cuda.current_device()] if cuda else 1,
-            precision="bf16-mixed" if bf16 else "32-true",
-            max_epochs=1,
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            default_root_dir=self.job.output,
-            plugins=[LightningEnvironment()],
-            callbacks=[_Hooks(self)],
-        )
+        Args:
+            batch: of the step.
+            figures: of the step, as :meth:`Standing.add` counts them, and how many processes were ``asked`` to stop.
 
-    def after_step(self, batch: StepBatch) -> None:
-        """Log, validate and save what step ``batch.step`` (from 0) calls for; alike in all processes."""
-        at, options = self.standing, self.options
-        at.add(batch.tokens, self.module.last)
+        Raises:
+            FinseekError: the step has diverged.
+            Stopped: a process was asked to; the state is saved.
+        """
+        at, options, total = self.standing, self.options, self.prepared.total
+        at.add(batch.tokens, figures)
         fault = at.fault()
         if fault:
-            raise self._diverged(fault)
-        last, asked = at.step == self.total, self.module.last["asked"] > 0
-        validation = self._validate() if at.step % self.validate_every == 0 or last else None
+            raise self.diverged(fault)
+        last, asked = at.step == total, figures["asked"] > 0
+        validation = self._validate() if at.step % self.prepared.validate_every == 0 or last else None
         if validation and not math.isfinite(validation["validation_loss"]):
-            raise self._diverged(f"the validation loss of step {at.step} is {validation['validation_loss']:g}")
+            raise self.diverged(f"the validation loss of step {at.step} is {validation['validation_loss']:g}")
         at.seconds = time.monotonic() - self.clock
         if validation or at.step % options.log_every_n_steps == 0:
-            line = at.line(validation, (at.step - 1) // self.plan.steps_per_epoch, self.work_share, memory_in_use())
+            epoch = (at.step - 1) // self.prepared.plan.steps_per_epoch
+            line = at.line(validation, epoch, self.work_share, memory_in_use())
             if self.log:
                 self.log.write(line)
             self.track(line, at.step)
         if at.step % options.checkpoint_every == 0 or asked:
             self._save()
-        self.progress("train", at.step, self.total, "steps")
+        self.progress("train", at.step, total, "steps")
         if asked and not last:
             self.writer.wait()
             by = self.preemption.asked or "a signal elsewhere"
             raise Stopped(
-                f"training stopped by {by} after step {at.step} of {self.total};"
+                f"training stopped by {by} after step {at.step} of {total};"
                 " its state is saved: start the same run again to go on"
             )
 
-    def _save(self) -> None:
-        state = {
-            "fingerprint": self.fingerprint,
-            "standing": self.standing.to_dict(),
-            "log_length": self.log.length if self.log else 0,
-            "module": self.module.training_state(),
-        }
-        self.writer.write(f"{STATES}/step-{self.standing.step}", state)
-
-    def _diverged(self, fault: str) -> FinseekError:
+    def diverged(self, fault: str) -> FinseekError:
         """The diagnosis; the weights of the lowest validation loss, the last known to be good, are written beside."""
         at = self.standing
         self.writer.wait()
         where = "no weights were validated before"
         if states(self.job.output / BEST):
             self._fill_best()
-            self._export(LAST_GOOD)
+            self.export(LAST_GOOD)
             where = f"the last good weights, of step {at.best_step} with validation loss"
             where += f" {at.best_validation_loss:.3g}, are in {self.job.output / LAST_GOOD}"
         return FinseekError(
@@ -221,65 +204,51 @@ class Run:
             " lengthen train.warmup_steps"
         )
 
-    def _fill_best(self) -> None:
-        self.place.fill(load_file(states(self.job.output / BEST)[-1], self.place.rank)["model"])
-
-    def _export(self, name: str) -> None:
-        """Write the weights at hand as a Hugging Face folder; all processes take part."""
-        weights = self.place.whole()
-        if self.place.rank == 0:
-            write_checkpoint(self.job.output / name, self.place.model.config, weights, self.adapted, self.job.tokenizer)
+    def passes_over(
+        self, samples: TokenSet, rows: NDArray[np.int64], weights: NDArray[np.float32]
+    ) -> list[TensorBatch]:
+        """This process's passes over some samples."""
+        size, packed = self.options.micro_batch_size, self.options.packed_sequence_size
+        own = passes(rows, samples.lengths, size, packed, self.replica, self.replicas)
+        return [tensors(samples.collate(each, weights, self.pad_id, self.shape)) for each in own]
 
     def _validate(self) -> dict[str, Any]:
         """Loss of the answers of the validation split; new best weights are kept."""
-        at, samples = self.standing, self.validation
+        at, samples = self.standing, self.prepared.validation
         weights = samples.token_weights(self.options.loss_weights, answer_only=True)
         order = np.argsort(-samples.lengths, kind="stable")
-        with self.module.evaluating() as held:
-            loss, action = self.module.validation_sums(self.batches(samples, order, weights))
+        with self.evaluating() as held:
+            loss, action = self.validation_sums(self.passes_over(samples, order, weights))
             loss /= float(weights.sum(dtype=np.float64))
             if loss < at.best_validation_loss:
                 at.best_validation_loss, at.best_step = loss, at.step
                 self.writer.write(f"{BEST}/step-{at.step}", {"model": held})
-        actions = int((samples.roles == 1).sum())
+        actions = int((samples.roles == ACTION).sum())
         return {"validation_loss": loss, "validation_action_loss": action / actions if actions else None}
 
-    def batches(self, samples: TokenSet, rows: np.ndarray, weights: np.ndarray) -> list[TensorBatch]:
-        """This process's passes over some samples."""
-        options, place = self.options, self.place
-        own = passes(
-            rows, samples.lengths, options.micro_batch_size, options.packed_sequence_size, place.replica, place.replicas
-        )
-        return [tensors(samples.collate(each, weights, self.pad_id, self.passes.shape)) for each in own]
+    def _save(self) -> None:
+        state = {
+            "fingerprint": self.fingerprint,
+            "standing": self.standing.to_dict(),
+            "log_length": self.log.length if self.log else 0,
+            "module": self.training_state(),
+        }
+        self.writer.write(f"{STATES}/step-{self.standing.step}", state)
 
+    def _fill_best(self) -> None:
+        self.fill(load_file(states(self.job.output / BEST)[-1], self.rank)["model"])
 
-class _Steps(IterableDataset[StepBatch]):
-    """The global batches that are left."""
+    def _trackers(self) -> AbstractContextManager[Sink]:
+        """Those of the job in the first process, none in the others."""
+        tracking = self.job.tracking
+        if self.rank:
+            tracking = tracking.model_copy(update=dict.fromkeys(tracking.backends, False))
+        attached = describe(self.job) | {"origin": self.job.origin}
+        return trackers(tracking, self.job.output / "tracking", self.job.name, attached)
 
-    def __init__(self, run: Run) -> None:
-        self.run = run
-
-    def __len__(self) -> int:
-        return self.run.total - self.run.standing.step
-
-    def __iter__(self) -> Iterator[StepBatch]:
-        run, options, training = self.run, self.run.options, self.run.training
-        weights = training.token_weights(options.loss_weights, options.answer_only_loss)
-        by_sample = np.add.reduceat(weights.astype(np.float64), training.starts[:-1])
-        for step, rows in run.plan.steps(run.standing.step, run.total):
-            total_weight, tokens = float(by_sample[rows].sum()), int(training.lengths[rows].sum())
-            yield StepBatch(step, run.batches(training, rows, weights), total_weight, tokens)
-
-
-class _Hooks(lightning.Callback):
-    def __init__(self, run: Run) -> None:
-        self.run = run
-
-    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-        self.run.preemption.install()  # Lightning's own handlers, set by now, would end one process between two steps
-
-    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        self.run.after_step(batch)
+    def _clear(self, *names: str) -> None:
+        for name in names:
+            shutil.rmtree(self.job.output / name, ignore_errors=True)
 
 
 def memory_in_use() -> float:

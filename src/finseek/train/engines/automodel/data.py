@@ -16,11 +16,12 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
+from finseek.model.loss import IGNORED
 from finseek.train.data import BatchPlan, TokenSet
 from finseek.train.options import LossWeights
 
 TRAINING, VALIDATION = "training", "validation"
-IGNORED, EMPTY = -100, -1
+EMPTY = -1
 
 
 def write_arrays(folder: Path, samples: TokenSet, answer_only: bool) -> None:

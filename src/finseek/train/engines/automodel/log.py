@@ -13,8 +13,7 @@ import orjson
 
 from finseek.core.artifacts import write_lines
 from finseek.core.progress import Progress
-from finseek.train.data import BatchPlan
-from finseek.train.options import TrainOptions
+from finseek.train.engines.prepared import Prepared
 from finseek.train.schedule import learning_rate
 from finseek.train.tracking import Sink
 
@@ -40,18 +39,15 @@ class LogFollower:
     Args:
         folder: that AutoModel writes to.
         log: train_log.jsonl.
-        options: of the job.
-        plan: its steps, from which tokens are counted as in every engine.
+        prepared: samples and steps of the job, from which tokens are counted as in every engine.
         track: told each new line.
         progress: told each new step.
     """
 
-    def __init__(
-        self, folder: Path, log: Path, options: TrainOptions, plan: BatchPlan, track: Sink, progress: Progress
-    ) -> None:
-        self.folder, self.log, self.options, self.plan = folder, log, options, plan
+    def __init__(self, folder: Path, log: Path, prepared: Prepared, track: Sink, progress: Progress) -> None:
+        self.folder, self.log = folder, log
+        self.options, self.plan, self.total = prepared.job.options, prepared.plan, prepared.total
         self.track, self.progress = track, progress
-        self.total = options.max_steps or options.epochs * plan.steps_per_epoch
         self.standing = Reached()
         self._size, self._told = -1, 0
         self._tokens: list[int] = []
@@ -117,9 +113,7 @@ class LogFollower:
         """The rate of a step; AutoModel notes that of the next one."""
         if step:
             return float(training[step - 1]["lr"])
-        options = self.options
-        peak, floor = options.learning_rate, options.min_learning_rate_ratio
-        return float(learning_rate(0, self.total, peak, options.warmup_steps, floor))
+        return learning_rate(0, self.total, self.options)
 
 
 def _records(file: Path) -> dict[int, dict[str, Any]]:

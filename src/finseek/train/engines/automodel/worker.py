@@ -15,13 +15,12 @@ from nemo_automodel.recipes.llm.train_ft import TrainFinetuneRecipeForNextTokenP
 
 from finseek.checkpoint.automodel_cpu import patch_automodel_without_cuda
 from finseek.core.errors import FinseekError, Stopped
-from finseek.train.engines.automodel_tp import register as register_tensor_parallel_plan
+from finseek.train.engines.automodel.recipe import FOLDER, RECIPE
+from finseek.train.engines.automodel.tensor_parallel import register as register_tensor_parallel_plan
 from finseek.train.job import TrainJob, TrainResult
 from finseek.train.options import TrainOptions
 from finseek.train.schedule import learning_rate
 from finseek.train.state import LOG
-
-FOLDER, RECIPE = "automodel", "recipe.yaml"
 
 
 class PlannedRate(OptimizerParamScheduler):  # type: ignore[misc]
@@ -32,11 +31,7 @@ class PlannedRate(OptimizerParamScheduler):  # type: ignore[misc]
 
     def get_lr(self, param_group: dict[str, Any]) -> float:
         """The rate of the next step."""
-        options = self.options
-        rate: float = learning_rate(
-            self.num_steps, self.total, options.learning_rate, options.warmup_steps, options.min_learning_rate_ratio
-        )
-        return rate
+        return learning_rate(self.num_steps, self.total, self.options)
 
 
 class PlannedSteps(StepScheduler):  # type: ignore[misc]

@@ -6,7 +6,7 @@ b rows of a pass   T tokens   V vocabulary
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -14,39 +14,12 @@ from torch import Tensor
 from finseek.model import DeepSeekV3
 from finseek.model.loss import IGNORED, Targets, next_token_loss
 from finseek.model.parallel import pipeline_schedule
-from finseek.train.data import Batch
-from finseek.train.engines.place import Place
+from finseek.train.engines.batches import TensorBatch
+from finseek.train.engines.lightning.place import Place
 
 # What the passes of a step sum up to; the last is whether a process was asked to stop.
 FIGURES = ("loss_sum", "action_sum", "action_count", "mtp_loss", "balance_loss", "asked")
 Backward = Callable[[Tensor], None]
-
-
-class TensorBatch(NamedTuple):
-    """A :class:`finseek.train.data.Batch` of tensors; ``mask`` is None where no row is padded.
-
-    ``labels`` are the input ids, −100 on padding.
-    """
-
-    input_ids: Tensor
-    mask: Tensor | None
-    labels: Tensor
-    weight: Tensor
-    action: Tensor
-    segments: Tensor | None = None
-
-
-def tensors(batch: Batch) -> TensorBatch:
-    """The same batch in torch."""
-    ids, mask = torch.from_numpy(batch.input_ids), torch.from_numpy(batch.attention_mask)
-    return TensorBatch(
-        ids,
-        None if mask.all() else mask,
-        ids.masked_fill(~mask, IGNORED),
-        torch.from_numpy(batch.weight),
-        torch.from_numpy(batch.action),
-        None if batch.segment_ids is None else torch.from_numpy(batch.segment_ids),
-    )
 
 
 class Passes(Protocol):

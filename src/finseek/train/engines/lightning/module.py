@@ -3,39 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
 import lightning
 import torch
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
-from finseek.model import DeepSeekV3
-from finseek.train.engines.first import first_model
-from finseek.train.engines.passes import FIGURES, Passes, TensorBatch, tensors
-from finseek.train.engines.place import Place, local
+from finseek.train.engines.batches import StepBatch, TensorBatch
+from finseek.train.engines.lightning.passes import FIGURES, Passes
+from finseek.train.engines.lightning.place import Place, local
+from finseek.train.engines.optimizer import adamw
 from finseek.train.options import TrainOptions
 from finseek.train.schedule import learning_rate
-
-__all__ = ["LanguageModule", "StepBatch", "TensorBatch", "adamw", "first_model", "tensors"]
-
-
-class StepBatch(NamedTuple):
-    """This process's forward passes of one step.
-
-    Attributes:
-        step: from 0.
-        micro: the passes.
-        total_weight: sum of loss weights over the global batch, the denominator of the loss.
-        tokens: tokens of the global batch without padding.
-    """
-
-    step: int
-    micro: list[TensorBatch]
-    total_weight: float
-    tokens: int
 
 
 class LanguageModule(lightning.LightningModule):
@@ -73,9 +55,7 @@ class LanguageModule(lightning.LightningModule):
         A gradient that is not finite is not applied: the weights stay those of the step before.
         """
         options = self.options
-        rate = learning_rate(
-            batch.step, self.total_steps, options.learning_rate, options.warmup_steps, options.min_learning_rate_ratio
-        )
+        rate = learning_rate(batch.step, self.total_steps, options)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         figures = self.passes.train(batch.micro, batch.total_weight, self.manual_backward)
@@ -169,26 +149,3 @@ def like(value: Any, parameter: Tensor) -> Any:
             stride=parameter.stride(),
         )  # fmt: skip
     return value
-
-
-def adamw(model: DeepSeekV3, options: TrainOptions) -> torch.optim.AdamW:
-    """The optimiser of the trainable parameters; matrices decay, vectors do not.
-
-    Parameters that are laid over processes in one way form a group: a fused step takes no mixture.
-    """
-    groups: dict[tuple[bool, str], list[Tensor]] = {}
-    for parameter in _trainable(model.parameters()):
-        kind = str(parameter.device_mesh) if isinstance(parameter, DTensor) else ""
-        groups.setdefault((parameter.dim() > 1, kind), []).append(parameter)
-    return torch.optim.AdamW(
-        [
-            {"params": params, "weight_decay": options.weight_decay if matrices else 0.0}
-            for (matrices, _), params in sorted(groups.items(), key=lambda item: (not item[0][0], item[0][1]))
-        ],
-        lr=options.learning_rate,
-        betas=options.betas,
-    )
-
-
-def _trainable(parameters: Iterable[Tensor]) -> Iterator[Tensor]:
-    return (parameter for parameter in parameters if parameter.requires_grad)

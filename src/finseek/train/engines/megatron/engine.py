@@ -54,7 +54,7 @@ class MegatronEngine:
         write_bytes(
             folder / SETTINGS, orjson.dumps(settings(job, folder.resolve(), prepared), option=orjson.OPT_INDENT_2)
         )
-        write_text(folder / PROGRAM, Path(__file__).with_name("megatron_program.py").read_text())
+        write_text(folder / PROGRAM, Path(__file__).with_name("program.py").read_text())
         write_text(folder / SCRIPT, launch_script(job))
         raise FinseekError(
             f"engine megatron has trained nothing: {folder / SCRIPT} has to be run on each machine, in NVIDIA's NeMo"
@@ -111,7 +111,7 @@ def settings(job: TrainJob, folder: Path, prepared: Prepared) -> dict[str, Any]:
         "steps": prepared.total,
         "global_batch_size": options.global_batch_size,
         "micro_batch_size": options.micro_batch_size,
-        "validate_every": options.val_check_interval or prepared.plan.steps_per_epoch,
+        "validate_every": prepared.validate_every,
         "validation_steps": -(-len(prepared.validation) // options.global_batch_size),
         "save_every": options.checkpoint_every,
         "log_every": options.log_every_n_steps,

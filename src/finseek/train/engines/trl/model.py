@@ -6,9 +6,9 @@ import importlib.util
 import json
 import shutil
 import tempfile
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,64 +17,44 @@ from torch import nn
 
 from finseek.checkpoint.shards import refuse_pickles
 from finseek.core.artifacts import atomic_folder
-from finseek.core.errors import ConfigError, InputError, MissingPart
-from finseek.model.lora import add_lora, targets_of
+from finseek.core.errors import ConfigError, InputError, MissingPart, Note
+from finseek.model.lora import targets_of
 from finseek.samples import Encoder
-from finseek.train.engines.first import first_model
-from finseek.train.engines.loftq import start_at_what_was_lost
+from finseek.train.engines.first import adapters, check_fit, check_origin, first_model
+from finseek.train.engines.trl.loftq import start_at_what_was_lost
 from finseek.train.job import TrainJob
 
 NF4_BLOCK = 64  # in-features of a 4-bit matrix are a multiple of this, or bitsandbytes fails on a CPU
 
 
-@dataclass(frozen=True)
-class Loaded:
-    """A model before its first step.
+def load_model(job: TrainJob, encoder: Encoder, bf16: bool) -> tuple[nn.Module, int]:
+    """The model that the job starts from, frozen and adapted where it says so, and the token of its padding.
 
-    Attributes:
-        model: of transformers, or PEFT's around it.
-        pad_id: token of padding.
-        notices: what the user should know.
-    """
-
-    model: nn.Module
-    pad_id: int
-    notices: tuple[str, ...]
-
-
-def load_model(job: TrainJob, encoder: Encoder, bf16: bool) -> Loaded:
-    """The model that the job starts from, frozen and adapted where it says so.
-
-    Weights that are trained are float32; frozen ones bfloat16 where the job computes in it.
+    Weights that are trained are float32; frozen ones bfloat16 where the job computes in it. What the user should know
+    is said as a note.
 
     Raises:
         ConfigError: what the checkpoint, the tokenizer and the options cannot do together.
         InputError: a checkpoint that transformers cannot read.
         MissingPart: bitsandbytes is absent.
     """
-    options, lora = job.options, job.options.lora
-    if lora is not None and job.init.path is None:
-        raise ConfigError(
-            "train.lora adapts an existing checkpoint, model.preset has random weights: give model.path,"
-            " or train all weights without train.lora"
-        )
-    notices = list(_without_unsloth() if options.unsloth else ())
+    options = job.options
+    check_origin(job)
+    absent = _without_unsloth() if options.unsloth else ""
+    if absent:
+        warnings.warn(f"train.unsloth: {absent}: transformers loads the model", Note, stacklevel=2)
     with _origin(job, encoder) as folder:
         config = _checked_config(job, folder, encoder)
-        if options.unsloth and not notices:
-            return Loaded(_by_unsloth(job, folder), _padding(config, encoder), ())
+        if options.unsloth and not absent:
+            return _by_unsloth(job, folder), _padding(config, encoder)
         model = _load(job, folder, bf16)
     model.config.use_cache = False
-    notices += _untrained(model, job)
-    if lora is not None:
-        notices += targets_of(model, lora.target_modules, lora.dropout).notices
-        model = add_lora(
-            model, lora.rank, lora.alpha, lora.dropout, lora.bias, lora.target_modules, job.seed, rslora=lora.rslora
-        )
-        model.peft_config["default"].base_model_name_or_path = str(job.init.path.resolve())
-        if lora.loftq:
-            start_at_what_was_lost(model, job.init.path)
-    return Loaded(model, _padding(config, encoder), tuple(notices))
+    adapted = adapters(model, job)
+    for notice in _untrained(model, job):
+        warnings.warn(notice, Note, stacklevel=2)
+    if options.lora is not None and options.lora.loftq:
+        start_at_what_was_lost(adapted, job.init.path)
+    return model if adapted is None else adapted, _padding(config, encoder)
 
 
 def save_checkpoint(model: Any, tokenizer: Path, place: Path) -> None:
@@ -120,16 +100,7 @@ def _checked_config(job: TrainJob, folder: Path, encoder: Encoder) -> Any:
         )
     if quantized and job.options.lora is None:
         raise ConfigError(f"model.path {folder} is in 4-bit, which stays frozen: add train.lora")
-    if config.vocab_size < encoder.vocab_size:
-        raise ConfigError(
-            f"model.path {folder} knows {config.vocab_size} tokens, the tokenizer {encoder.vocab_size}:"
-            " use the checkpoint's own tokenizer"
-        )
-    context = getattr(config, "max_position_embeddings", None)
-    if context is not None and context < job.options.seq_length:
-        raise ConfigError(
-            f"train.seq_length {job.options.seq_length} exceeds the model's max_position_embeddings {context}: lower it"
-        )
+    check_fit(job, encoder, config.vocab_size, getattr(config, "max_position_embeddings", None))
     return config
 
 
@@ -201,15 +172,11 @@ def _device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def _without_unsloth() -> Iterator[str]:
-    """Why Unsloth cannot be used here; nothing where it can."""
+def _without_unsloth() -> str:
+    """Why Unsloth cannot be used here; empty where it can."""
     if importlib.util.find_spec("unsloth") is None:
-        yield (
-            "train.unsloth: Unsloth is not installed (pip install 'finseek[unsloth]', in an environment of its own):"
-            " transformers loads the model"
-        )
-    elif not torch.cuda.is_available():
-        yield "train.unsloth: Unsloth needs a GPU and there is none: transformers loads the model"
+        return "Unsloth is not installed (pip install 'finseek[unsloth]', in an environment of its own)"
+    return "" if torch.cuda.is_available() else "Unsloth needs a GPU and there is none"
 
 
 def _by_unsloth(job: TrainJob, folder: Path) -> nn.Module:

@@ -17,17 +17,17 @@ import torch
 import transformers
 from datasets import Dataset
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerFast, PrinterCallback, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
-from finseek.train.engines.module import StepBatch, adamw
-from finseek.train.engines.passes import TensorBatch
+from finseek.model.loss import IGNORED
+from finseek.train.engines.batches import GlobalBatches, StepBatch, TensorBatch
+from finseek.train.engines.optimizer import adamw
 from finseek.train.job import TrainJob
 from finseek.train.probe import Subject
 from finseek.train.schedule import learning_rate
 
-IGNORED = -100
 FIGURES = ("loss_sum", "action_sum", "action_count")
 
 
@@ -38,7 +38,7 @@ class StepTrainer(SFTTrainer):  # type: ignore[misc]
     batches come encoded.
 
     Args:
-        model: of :mod:`finseek.train.engines.trl_model`.
+        model: of :mod:`finseek.train.engines.trl.model`.
         job: that is trained.
         total_steps: of the job, which the learning rate goes by.
         bf16: compute in bfloat16.
@@ -118,7 +118,7 @@ class StepTrainer(SFTTrainer):  # type: ignore[misc]
         stops = tuple(end for end in ends if end is not None)
         return Subject(model, loss, token_loss, logits, config.bos_token_id, stops, None)
 
-    def train_on(self, batches: IterableDataset[StepBatch]) -> None:
+    def train_on(self, batches: GlobalBatches) -> None:
         """Train on the global batches that are left."""
         self.batches, self.args.max_steps = batches, len(batches)
         self.train()
@@ -161,9 +161,7 @@ class StepTrainer(SFTTrainer):  # type: ignore[misc]
             self.generators = None
         model.train()
         self.batch, options = batch, self.options
-        rate = learning_rate(
-            batch.step, self.total_steps, options.learning_rate, options.warmup_steps, options.min_learning_rate_ratio
-        )
+        rate = learning_rate(batch.step, self.total_steps, options)
         for group in self.adamw.param_groups:
             group["lr"] = rate
         sums = torch.zeros(3, dtype=torch.float64, device=self.args.device)

@@ -9,7 +9,7 @@ from finseek.checkpoint.shards import read_checkpoint
 from finseek.core.errors import ConfigError, Note
 from finseek.model import DeepSeekConfig
 from finseek.model.parallel.layout import check_tensor_parallel
-from finseek.train.engines.automodel_recipe import Machine, Sizes
+from finseek.train.engines.automodel.recipe import Machine, Sizes
 from finseek.train.job import TrainJob
 
 

@@ -16,7 +16,7 @@ import torch.distributed as dist
 from finseek.core.artifacts import remove_partials, write_text
 from finseek.core.errors import ConfigError
 from finseek.core.progress import Progress, silent
-from finseek.train.engines.running import Run
+from finseek.train.engines.lightning.run import LightningRun
 from finseek.train.engines.settings import process_settings
 from finseek.train.job import TrainJob, TrainResult
 from finseek.train.processes import run_processes
@@ -65,7 +65,7 @@ def refuse(job: TrainJob) -> None:
 def train(job: TrainJob, progress: Progress) -> TrainResult:
     """This process's part of the job: all of it, or that of its rank in the open process group."""
     with process_settings(job.options.threads, job.seed):
-        return Run(job, progress).go()
+        return LightningRun(job, progress).go()
 
 
 def run_rank(job: TrainJob) -> TrainResult:

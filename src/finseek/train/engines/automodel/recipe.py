@@ -13,12 +13,13 @@ import yaml
 from finseek.checkpoint.nemo import BACKEND
 from finseek.model import DeepSeekConfig, DeepSeekV3
 from finseek.model.lora import targets_of
-from finseek.train.engines.automodel_data import TRAINING, VALIDATION
+from finseek.train.engines.automodel.data import TRAINING, VALIDATION
 from finseek.train.engines.prepared import Prepared
 from finseek.train.job import TrainJob
 from finseek.train.options import LoraOptions, ParallelOptions
 
-NEMO, DATA = "nemo_automodel", "finseek.train.engines.automodel_data"
+FOLDER, RECIPE = "automodel", "recipe.yaml"  # in the job's folder
+NEMO, DATA = "nemo_automodel", "finseek.train.engines.automodel.data"
 TIMEOUT_MINUTES = 60
 VECTORS = r"norm\.weight$"  # the parameters that do not decay
 
@@ -55,7 +56,7 @@ class Machine:
 
 def recipe_text(job: TrainJob, folder: Path, start: Path, prepared: Prepared, machine: Machine) -> str:
     """The recipe of a job as YAML text."""
-    head = "# Written by finseek for NeMo AutoModel 0.7; finseek.train.engines.automodel_worker runs it.\n"
+    head = "# Written by finseek for NeMo AutoModel 0.7; finseek.train.engines.automodel.worker runs it.\n"
     return head + yaml.safe_dump(recipe(job, folder.resolve(), start.resolve(), prepared, machine), sort_keys=False)
 
 
@@ -83,7 +84,7 @@ def recipe(job: TrainJob, folder: Path, start: Path, prepared: Prepared, machine
             "num_epochs": 1,
             "max_steps": steps,
             "ckpt_every_steps": options.checkpoint_every,
-            "val_every_steps": options.val_check_interval or prepared.plan.steps_per_epoch,
+            "val_every_steps": prepared.validate_every,
             "preemption_signal": "SIGUSR1",
         },
         "dist_env": {"backend": "nccl" if machine.cuda else "gloo", "timeout_minutes": TIMEOUT_MINUTES},

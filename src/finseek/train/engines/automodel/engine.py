@@ -15,18 +15,18 @@ from pathlib import Path
 from finseek.core.artifacts import atomic_folder, remove_partials, write_text
 from finseek.core.errors import MissingPart
 from finseek.core.progress import Progress, silent
-from finseek.train.engines.automodel_data import TRAINING, VALIDATION, write_arrays
-from finseek.train.engines.automodel_log import LogFollower
-from finseek.train.engines.automodel_recipe import Machine, recipe_text
-from finseek.train.engines.automodel_rules import check_job_for_automodel
+from finseek.train.engines.automodel.data import TRAINING, VALIDATION, write_arrays
+from finseek.train.engines.automodel.log import LogFollower
+from finseek.train.engines.automodel.recipe import FOLDER, RECIPE, Machine, recipe_text
+from finseek.train.engines.automodel.rules import check_job_for_automodel
 from finseek.train.engines.prepared import prepare
 from finseek.train.job import TrainJob, TrainResult
 from finseek.train.processes import run_processes
 from finseek.train.state import CHECKPOINT, LOG, describe, fingerprint
 from finseek.train.tracking import trackers
 
-FOLDER, RECIPE, FINGERPRINT = "automodel", "recipe.yaml", "fingerprint"
-WORKER = "finseek.train.engines.automodel_worker:train_rank"
+FINGERPRINT = "fingerprint"
+WORKER = "finseek.train.engines.automodel.worker:train_rank"
 
 
 class AutoModelEngine:
@@ -61,9 +61,7 @@ class AutoModelEngine:
             write_text(folder / FINGERPRINT, mark)
         attached = describe(job) | {"origin": job.origin}
         with trackers(job.tracking, job.output / "tracking", job.name, attached) as track:
-            follower = LogFollower(
-                folder / "checkpoints", job.output / LOG, job.options, prepared.plan, track, progress
-            )
+            follower = LogFollower(folder / "checkpoints", job.output / LOG, prepared, track, progress)
             done = run_processes(WORKER, job, follower.look)
         _collect(done.checkpoint, job)
         shutil.rmtree(folder)

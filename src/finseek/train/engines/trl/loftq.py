@@ -5,15 +5,14 @@ r rank   W (out, in) the whole weight   Q its 4-bit form   s the scale of the ad
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
 from torch import Tensor
 
 from finseek.core.errors import InputError
+from finseek.model.state_dict import Shards
 
 PREFIX = "base_model.model."
 
@@ -34,11 +33,11 @@ def start_at_what_was_lost(adapted: Any, folder: Path) -> None:
     from bitsandbytes.functional import dequantize_4bit
     from peft.tuners.lora.bnb import Linear4bit
 
-    weights = _Weights(folder)
+    weights = Shards(folder)
     for name, module in adapted.named_modules():
         if isinstance(module, Linear4bit):
             quantized, scale = module.base_layer.weight, module.scaling["default"]
-            W = weights[name.removeprefix(PREFIX) + ".weight"].to(quantized.device, torch.float32)
+            W = _whole(weights, f"{name.removeprefix(PREFIX)}.weight", folder).to(quantized.device, torch.float32)
             Q = dequantize_4bit(quantized.data, quantized.quant_state).float()
             U, S, Vh = torch.linalg.svd((W - Q) / scale, full_matrices=False)
             r = module.r["default"]
@@ -46,19 +45,7 @@ def start_at_what_was_lost(adapted: Any, folder: Path) -> None:
             module.lora_B["default"].weight.copy_(U[:, :r] * S[:r].sqrt())
 
 
-class _Weights:
-    """Tensors of a checkpoint in one file or in shards, read when asked for."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        index = folder / "model.safetensors.index.json"
-        self.files = json.loads(index.read_bytes())["weight_map"] if index.is_file() else {}
-
-    def __getitem__(self, name: str) -> Tensor:
-        file = self.folder / self.files.get(name, "model.safetensors")
-        try:
-            with safe_open(file, "pt") as tensors:
-                found: Tensor = tensors.get_tensor(name)
-                return found
-        except Exception as error:  # the library raises its own, which is no subclass of OSError
-            raise InputError(f"lora.loftq: {file} gives no {name} ({error}): set lora.loftq to false") from None
+def _whole(weights: Shards, name: str, folder: Path) -> Tensor:
+    if name not in weights.file_of:
+        raise InputError(f"lora.loftq: {folder} holds no {name}: set lora.loftq to false")
+    return weights[name]

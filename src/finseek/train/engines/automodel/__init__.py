@@ -1,0 +1,1 @@
+"""NVIDIA NeMo AutoModel 0.7."""

@@ -1,0 +1,1 @@
+"""finseek's own DeepSeek-V3 under a Lightning Trainer."""

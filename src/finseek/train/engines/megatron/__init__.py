@@ -1,0 +1,1 @@
+"""Files for Megatron-Bridge, which trains in NVIDIA's container."""
