@@ -19,7 +19,7 @@ import numpy as np
 from finseek.core.errors import InputError
 from finseek.evaluate import EvaluateOptions, Prediction, score_predictions
 from finseek.evaluate.records import Labelled
-from finseek.stats import Interval, mean_of, paired_difference, resample_counts, stationary_bootstrap
+from finseek.stats import mean_of, paired_difference, resample_counts, stationary_bootstrap
 from finseek.theses import Thesis
 
 OPINION = ("reasoning", "support", "action", "indicators", "instruction", "input", "output")
@@ -163,7 +163,7 @@ def compare_placebo(
         "accuracy_real": float(mean_of(_right(real, days).sum(0))),
         "accuracy_placebo": scored.classification["all"]["accuracy"]["value"],
         "accuracy_majority": chance["accuracy"]["value"],
-        "change": _interval(change),
+        "change": change.to_json(),
         "above_majority": chance["difference"]["accuracy"],
         "leak": PLACEBOS[name].must_fail and above,
     }
@@ -176,7 +176,3 @@ def _right(rows: Sequence[Prediction], days: Any) -> Any:
     return np.stack([np.bincount(session, right, len(days)), np.bincount(session, minlength=len(days))], axis=1).astype(
         float
     )
-
-
-def _interval(found: Interval) -> dict[str, float | None]:
-    return {"value": found.estimate, "low": found.low, "high": found.high}

@@ -20,6 +20,7 @@ from numpy.typing import ArrayLike
 
 from finseek.core.artifacts import sha256_json, write_json
 from finseek.core.errors import ArtifactError, InputError
+from finseek.core.sessions import YEAR
 from finseek.stats import (
     deflated_sharpe_ratio,
     expected_maximum_sharpe,
@@ -31,7 +32,6 @@ from finseek.stats import (
 )
 
 GENESIS = "0" * 64
-SESSIONS_A_YEAR = 252
 
 
 class Trial(msgspec.Struct, frozen=True):
@@ -232,7 +232,7 @@ def deflate(sharpes: Sequence[float | None], returns: ArrayLike) -> dict[str, An
     variance = trial_variance(sharpes, own.periods)
     return {
         "sharpe": own.sharpe,
-        "sharpe_annual": own.sharpe * SESSIONS_A_YEAR**0.5,
+        "sharpe_annual": own.sharpe * YEAR**0.5,
         "periods": own.periods,
         **shape,
         "trials": n,

@@ -18,6 +18,11 @@ Floats = NDArray[np.float64]
 _ROUNDS = 60
 
 
+def rates(options: BacktestOptions) -> tuple[float, float]:
+    """Slippage s, with half the spread, and commission f: the fractions of an order that it always costs."""
+    return options.slippage + options.costs.half_spread, options.transaction_cost
+
+
 @dataclass(frozen=True)
 class CostModel:
     """The costs of the orders of one tape; see ``BacktestOptions`` and ``CostOptions`` for the parameters."""
@@ -36,13 +41,14 @@ class CostModel:
 
         s = slippage + half_spread + impact · sigma · √(|delta| / V): the square-root law of market impact.
         """
-        options, costs, size = self.options, self.options.costs, np.abs(delta)
-        rate: Floats | float = options.slippage + costs.half_spread
+        costs, size = self.options.costs, np.abs(delta)
+        rate: Floats | float
+        rate, f = rates(self.options)
         if costs.impact:
             volume = np.where(size > 0, self.tape.money_volume[row], 1.0)
             rate = rate + costs.impact * np.where(size > 0, self.tape.volatility[row], 0.0) * np.sqrt(size / volume)
         slip = rate * size
-        fee = options.transaction_cost * (size + rate * delta)
+        fee = f * (size + rate * delta)
         if costs.per_share:
             fee = fee + costs.per_share * size / np.where(size > 0, self.tape.raw_fill[row], 1.0)
         if costs.minimum:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finseek.backtest.options import BacktestOptions
-from finseek.backtest.simulate import YEAR
+from finseek.core.sessions import YEAR
 from finseek.stats import Interval, bootstrap_interval, mean_of, resample_counts, sharpe_of, stationary_bootstrap
 
 Floats = NDArray[np.float64]
@@ -40,4 +40,4 @@ def annual_sharpe(returns: Floats, counts: Floats, risk_free: float = 0.0) -> di
 
 
 def _plain(found: Interval) -> dict[str, float | None]:
-    return {"value": found.estimate, "low": found.low, "high": found.high, "p_value": found.p_value}
+    return found.to_json() | {"p_value": found.p_value}

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from finseek.backtest.costs import rates
 from finseek.backtest.options import BacktestOptions
 from finseek.backtest.tape import Tape
 from finseek.core.errors import MissingPart
@@ -41,11 +42,6 @@ def is_plain(tape: Tape, options: BacktestOptions) -> bool:
         and tape.dividend is None
         and tape.settled is None
     )
-
-
-def rates(options: BacktestOptions) -> tuple[float, float]:
-    """Slippage s, with half the spread, and commission f."""
-    return options.slippage + options.costs.half_spread, options.transaction_cost
 
 
 class Pages(NamedTuple):

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from finseek.backtest.options import BacktestOptions
 from finseek.backtest.performance import returns_of
-from finseek.backtest.simulate import YEAR, simulate_equity
+from finseek.backtest.simulate import simulate_equity
 from finseek.backtest.tape import Tape
 from finseek.core.progress import Progress, silent
+from finseek.core.sessions import YEAR
 
 Floats = NDArray[np.float64]
 _CELLS = 2_000_000  # cells of weights simulated at once: 16 MB

@@ -11,9 +11,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from finseek.backtest.simulate import YEAR, Account
+from finseek.backtest.simulate import Account
 from finseek.backtest.tape import Tape
-from finseek.core.sessions import Dates
+from finseek.core.sessions import YEAR, Dates
 
 Floats = NDArray[np.float64]
 _Z_TWO_SIDED_5_PERCENT = 1.959963984540054

@@ -159,11 +159,19 @@ def _benchmark_books(
 
 
 def _index_account(grid: SignalGrid, prices: Prices, options: BacktestOptions) -> Account | None:
-    """Buy and hold of the benchmark of the price table, where it has one that quotes the first fill."""
+    """Buy and hold of the benchmark of the price table, where it has one that quotes the first fill.
+
+    It fills and pays as the strategy does, market impact left out, for an index needs no volume; no limit holds it.
+    """
     if prices.benchmark is None:
         return None
     plain = BacktestOptions(
-        capital=options.capital, transaction_cost=options.transaction_cost, slippage=options.slippage, nulls=0
+        capital=options.capital,
+        transaction_cost=options.transaction_cost,
+        slippage=options.slippage,
+        costs=options.costs.model_copy(update={"impact": 0.0}),
+        execution=options.execution,
+        nulls=0,
     )
     tape = build_tape(prices.benchmark, grid.first, len(grid.rank), plain)
     if not tape.tradable[1, 0]:

@@ -22,14 +22,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from finseek.backtest.costs import CostModel
-from finseek.backtest.kernel import Pages, is_plain, plain_account, rates
+from finseek.backtest.costs import CostModel, rates
+from finseek.backtest.kernel import Pages, is_plain, plain_account
 from finseek.backtest.limits import Row, active_limits, whole_shares
 from finseek.backtest.options import BacktestOptions
 from finseek.backtest.tape import Tape
+from finseek.core.sessions import YEAR
 
 Floats = NDArray[np.float64]
-YEAR = 252
 NO_PRICE, NO_VOLUME, CASH = "no price", "no volume", "cash"
 
 

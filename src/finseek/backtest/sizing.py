@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finseek.backtest.options import BacktestOptions
-from finseek.backtest.simulate import YEAR
 from finseek.core.actions import ACTIONS
 from finseek.core.errors import InputError
+from finseek.core.sessions import YEAR
 
 Floats = NDArray[np.float64]
 _RANKS = np.array([action.rank for action in ACTIONS]) / 2.0

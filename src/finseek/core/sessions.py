@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from finseek.core.errors import InputError
 
 Dates = NDArray[np.datetime64]
+YEAR = 252  # sessions: what makes daily figures annual
 NO_SESSION = np.datetime64("NaT", "D")
 
 

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from finseek.evaluate.classification import as_json
 from finseek.evaluate.records import Prediction
 from finseek.stats import bootstrap_interval, mean_of
 
@@ -59,7 +58,7 @@ def breakdowns(
             number = np.bincount(flat, minlength=size).reshape(-1, len(names)).astype(float)
             for g, name in enumerate(names):
                 sums = np.stack([total[:, g], number[:, g]], axis=1)
-                found[str(name)][measure] = as_json(bootstrap_interval(sums, mean_of, counts, level))
+                found[str(name)][measure] = bootstrap_interval(sums, mean_of, counts, level).to_json()
         return found
 
     return {name: table(key) for name, key in keys.items()}

@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finseek.core.actions import ACTIONS, Action
-from finseek.evaluate.classification import as_json
 from finseek.evaluate.records import Prediction
 from finseek.stats import bootstrap_interval, mean_of
 
@@ -47,7 +46,7 @@ def calibration_metrics(
 
     def mean(values: Floats, at: NDArray[np.int64]) -> dict[str, float | None]:
         each = np.hstack([sums(values, at), sums(np.ones_like(values), at)])
-        return as_json(bootstrap_interval(each, mean_of, counts, level))
+        return bootstrap_interval(each, mean_of, counts, level).to_json()
 
     brier, log_loss = _proper_scores([rows[i] for i in whole.tolist()])
     n, confidence, right = bin_sums.sum(0).reshape(3, BINS)
@@ -56,7 +55,7 @@ def calibration_metrics(
         "rows_with_five_probabilities": len(whole),
         "brier": mean(brier, session[whole]),
         "log_loss": mean(log_loss, session[whole]),
-        "expected_calibration_error": as_json(bootstrap_interval(bin_sums, calibration_error, counts, level)),
+        "expected_calibration_error": bootstrap_interval(bin_sums, calibration_error, counts, level).to_json(),
         "mean_confidence": mean(top, where),
         "reliability": [
             {

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finseek.core.actions import ACTIONS
-from finseek.stats import Interval, interval
+from finseek.stats import interval
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -139,11 +139,6 @@ def only_scored(cells: Floats) -> Floats:
     return kept
 
 
-def as_json(found: Interval) -> dict[str, float | None]:
-    """Value, low and high of an interval."""
-    return {"value": found.estimate, "low": found.low, "high": found.high}
-
-
 def classification_metrics(flat: Floats, counts: Floats, level: float) -> dict[str, Any]:
     """The classification part of metrics.json.
 
@@ -156,7 +151,7 @@ def classification_metrics(flat: Floats, counts: Floats, level: float) -> dict[s
 
     def summaries(cells: Floats, resampled: Floats) -> dict[str, Any]:
         return {
-            name: as_json(interval(float(score(cells)), score(resampled), level)) for name, score in SUMMARIES.items()
+            name: interval(float(score(cells)), score(resampled), level).to_json() for name, score in SUMMARIES.items()
         }
 
     by_class: dict[str, Any] = {
@@ -166,9 +161,9 @@ def classification_metrics(flat: Floats, counts: Floats, level: float) -> dict[s
     for name, score in BY_CLASS.items():
         values, resampled = score(sample), score(draws)
         for c, action in enumerate(ACTIONS):
-            by_class[action][name] = as_json(interval(float(values[c]), resampled[:, c], level))
+            by_class[action][name] = interval(float(values[c]), resampled[:, c], level).to_json()
     return {
-        "coverage": as_json(interval(float(coverage(sample)), coverage(draws), level)),
+        "coverage": interval(float(coverage(sample)), coverage(draws), level).to_json(),
         "all": summaries(sample, draws),
         "scored": summaries(only_scored(sample), only_scored(draws)),
         "by_class": by_class,

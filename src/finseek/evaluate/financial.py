@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from finseek.evaluate.classification import as_json
+from finseek.core.sessions import YEAR
 from finseek.evaluate.information import information_metrics
 from finseek.stats import bootstrap_interval, mean_of, resample_counts, sharpe_of, stationary_bootstrap
 
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-SESSIONS_A_YEAR = 252
 
 
 @dataclass(frozen=True)
@@ -143,8 +142,8 @@ def financial_metrics(
                 "unscored": int((known & ~scored).sum()),
                 "zero_return": int((traded & (r == 0)).sum()),
             },
-            "hit_rate": as_json(bootstrap_interval(hits, mean_of, counts, level)),
-            "mean_return": as_json(bootstrap_interval(earned, mean_of, counts, level)),
+            "hit_rate": bootstrap_interval(hits, mean_of, counts, level).to_json(),
+            "mean_return": bootstrap_interval(earned, mean_of, counts, level).to_json(),
             "directional": _sharpe(whole, len(series) - len(whole), horizon, options, seed),
             **information_metrics(rank, expected, r, session, horizon),
         }
@@ -162,8 +161,6 @@ def _sharpe(series: Floats, missing: int, horizon: int, options: EvaluateOptions
     counts = resample_counts(stationary_bootstrap(len(series), mean_block, options.bootstrap_resamples, rng))
     sums = np.stack([np.ones_like(series), series, series**2], axis=1)
     return about | {
-        "mean_per_session": as_json(bootstrap_interval(sums[:, [1, 0]], mean_of, counts, options.level)),
-        "sharpe": as_json(
-            bootstrap_interval(sums, lambda t: sharpe_of(t) * np.sqrt(SESSIONS_A_YEAR), counts, options.level)
-        ),
+        "mean_per_session": bootstrap_interval(sums[:, [1, 0]], mean_of, counts, options.level).to_json(),
+        "sharpe": bootstrap_interval(sums, lambda t: sharpe_of(t) * np.sqrt(YEAR), counts, options.level).to_json(),
     }

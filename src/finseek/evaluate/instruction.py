@@ -23,7 +23,7 @@ from finseek.evaluate.backends.local import Ids, LocalBackend, cpu_threads
 from finseek.evaluate.options import EvaluateOptions
 from finseek.evaluate.text import similarity
 from finseek.samples import Encoder, Sample
-from finseek.stats import Interval, bootstrap_interval, paired_difference, resample_counts, stationary_bootstrap
+from finseek.stats import bootstrap_interval, paired_difference, resample_counts, stationary_bootstrap
 
 Floats = NDArray[np.float64]
 COMPARED_TEXTS = 50
@@ -92,24 +92,21 @@ def score_instructions(
         share: Floats = totals[..., 0] / totals[..., 1]
         return share
 
-    def told(estimate: Interval) -> dict[str, float | None]:
-        return {"value": estimate.estimate, "low": estimate.low, "high": estimate.high}
-
     mine = np.stack([nll, tokens], axis=1)
     others = {"token_frequencies": frequencies} | ({} if before is None else {"before_training": before})
     metrics: dict[str, Any] = {
         "kind": "instruction",
         "rows": {"total": len(samples), "scored": len(samples)},
         "answer_tokens": int(tokens.sum()),
-        "loss": told(bootstrap_interval(mine, loss, resampled, options.level)),
+        "loss": bootstrap_interval(mine, loss, resampled, options.level).to_json(),
         "perplexity": math.exp(min(float(nll.sum() / tokens.sum()), 700.0)),
         "level": options.level,
         "baselines": {
             name: {
                 "loss": float(theirs.sum() / tokens.sum()),
-                "improvement": told(
-                    paired_difference(np.stack([theirs, tokens], axis=1), mine, loss, resampled, options.level)
-                ),
+                "improvement": paired_difference(
+                    np.stack([theirs, tokens], axis=1), mine, loss, resampled, options.level
+                ).to_json(),
             }
             for name, theirs in others.items()
         },

@@ -17,7 +17,6 @@ from finseek.evaluate.breakdown import breakdowns
 from finseek.evaluate.calibration import calibration_metrics
 from finseek.evaluate.classification import (
     accuracy,
-    as_json,
     classification_metrics,
     macro_f1,
     session_cells,
@@ -196,9 +195,9 @@ def _compare(ours: Floats, theirs: Floats, counts: Floats, level: float) -> dict
     result: dict[str, Any] = {"answered": int(scored), "difference": {}}
     for name, statistic in COMPARED.items():
         estimate = float(statistic(theirs.sum(0)))
-        result[name] = as_json(interval(estimate, statistic(counts @ theirs), level))
+        result[name] = interval(estimate, statistic(counts @ theirs), level).to_json()
         difference = paired_difference(ours, theirs, statistic, counts, level)
-        result["difference"][name] = as_json(difference) | {
+        result["difference"][name] = difference.to_json() | {
             "p_value": difference.p_value,
             "better": difference.above_zero,
         }

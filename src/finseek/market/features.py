@@ -34,11 +34,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finseek.core.errors import InputError
+from finseek.core.sessions import YEAR
 from finseek.market.rolling import rolling_max, rolling_mean, rolling_min, rolling_std, rolling_sum, shifted
 
 Floats = NDArray[np.float64]
 VOLATILITY_WINDOW = 20
-YEAR = 252
 
 
 @dataclass(frozen=True)

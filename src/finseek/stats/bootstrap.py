@@ -51,6 +51,10 @@ class Interval:
         """Whether the whole interval lies above zero: the meaning of "better than"."""
         return self.low is not None and self.low > 0
 
+    def to_json(self) -> dict[str, float | None]:
+        """Value, low and high, as reports and metrics.json hold them."""
+        return {"value": self.estimate, "low": self.low, "high": self.high}
+
 
 def stationary_bootstrap(n: int, mean_block: float, n_resamples: int, rng: np.random.Generator) -> Indices:
     """Indices of ``n_resamples`` stationary bootstrap series of length ``n``.

@@ -116,9 +116,9 @@ MUTANTS = (
     ),
     Mutant(
         "a year of another length",
-        "backtest/simulate.py",
-        "YEAR = 252\n",
-        "YEAR = 50\n",
+        "core/sessions.py",
+        "YEAR = 252 ",
+        "YEAR = 50 ",
         "backtest/test_parts.py",
     ),
     Mutant(
