@@ -7,7 +7,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from finseek.cli.run import ConfigArgument, JsonOption, SetOption
+from finseek.cli.shared import ConfigArgument, JsonOption, SetOption
 
 
 def register(app: typer.Typer) -> None:
@@ -31,7 +31,7 @@ def run(
 
     Example: finseek audit run config.yaml
     """
-    from finseek.cli.run import execute
+    from finseek.cli.shared import execute
     from finseek.cli.terminal import print_json, print_table
     from finseek.core.artifacts import read_json
 
@@ -62,7 +62,7 @@ def placebo(
     Example: finseek audit placebo config.yaml --only shuffled_labels
     """
     from finseek.audit.placebo import PLACEBOS
-    from finseek.cli.run import load, watched
+    from finseek.cli.shared import load, watched
     from finseek.cli.summary import estimate
     from finseek.cli.terminal import print_json, print_table
     from finseek.pipeline.placebos import run_placebos

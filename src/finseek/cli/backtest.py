@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from finseek.cli.run import JsonOption, SetOption
+from finseek.cli.shared import JsonOption, SetOption, execute, watched
+
+if TYPE_CHECKING:
+    from finseek.backtest import SweepResult
 
 
 def register(app: typer.Typer) -> None:
@@ -36,74 +39,78 @@ def backtest(
     """Trade signals: decided after the close of t, filled at the open of t+1, marked at the close.
 
     With a config, the stage of that run. With --signals, --prices and --out, any signals, no pipeline; the universe
-    is then the tickers of the signals. With --sweep each point of a config's run is a trial in its chain.
+    is then the tickers of the signals, and the look is added to the trials beside the folder. With --sweep each point
+    is a trial.
 
     Example: finseek backtest --signals mine.csv --prices prices.parquet --out bt --set backtest.shorts=true
     """
-    from finseek.cli.run import run
     from finseek.core.errors import InputError
 
-    if points:
-        _sweep(context, config, signals, prices, out, points, assignments, as_json)
-        return
-    if config is not None and signals is None and prices is None and out is None:
-        run(context, config, last="backtest", assignments=assignments, as_json=as_json)
-        return
-    if config is not None or signals is None or prices is None or out is None:
+    grid = _grid(points) if points else None
+    if config is not None and not (signals or prices or (out and not grid)):
+        _of_run(context, config, out, grid, assignments, as_json)
+    elif config is None and signals and prices and out:
+        _of_files(context, signals, prices, out, grid, assignments, as_json)
+    else:
         raise InputError("give either CONFIG, or all of --signals FILE --prices FILE --out DIR")
 
-    from finseek.backtest import read_signals, run_backtest, write_result
-    from finseek.cli.summary import print_backtest
-    from finseek.market import load_prices
-    from finseek.pipeline.config import load_config
 
-    options = load_config(None, assignments or ()).config
-    given = read_signals(signals)
-    universe = sorted({signal.ticker for signal in given})
-    result = run_backtest(given, load_prices(prices, options.prices, universe), options.backtest)
-    write_result(result, out)
-    print_backtest(result.metrics, out, as_json=as_json)
+Grid = dict[str, list[object]]
 
 
-def _sweep(
+def _of_run(
     context: typer.Context,
-    config: Path | None,
-    signals: Path | None,
-    prices: Path | None,
+    config: Path,
     out: Path | None,
-    points: list[str],
+    grid: Grid | None,
     assignments: list[str] | None,
     as_json: bool,
 ) -> None:
-    """Backtest a grid of settings; with a config, on the answers of its run, each point a trial in the chain."""
-    from finseek.backtest import read_signals, sweep, write_sweep
-    from finseek.cli.run import execute
-    from finseek.cli.terminal import TerminalProgress, print_heat_map, print_json, print_table
-    from finseek.core.errors import InputError
-    from finseek.market import load_prices
-    from finseek.pipeline.config import load_config
-    from finseek.pipeline.trials import record_sweep, refuse_locked_look
+    """The answers of a config's run; a sweep of them has a folder of its own."""
+    from finseek.cli.summary import print_summary
+    from finseek.pipeline.judging import sweep_the_answers
 
-    grid = _grid(points)
-    if config is not None:
-        result = execute(context, config, last="backtest", assignments=assignments)
-        options, given = result.config, read_signals(result.paths.evaluate / "eval_results.csv")
-        table = load_prices(result.paths.prices / "prices.parquet", options.prices.model_copy(update={"columns": {}}))
-        out = out or result.paths.root / "sweep"
-        refuse_locked_look(options, result.paths, "sweep")
-    elif signals is None or prices is None or out is None:
-        raise InputError("give either CONFIG, or all of --signals FILE --prices FILE --out DIR")
+    run = execute(context, config, "backtest", assignments)
+    if grid is None:
+        print_summary(run, as_json=as_json)
+        return
+    out = out or run.paths.root / "sweep"
+    with watched(context) as (progress, _):
+        found = sweep_the_answers(run.config, run.paths, out, grid, progress)
+    _print_sweep(found, grid, out, as_json)
+
+
+def _of_files(
+    context: typer.Context,
+    signals: Path,
+    prices: Path,
+    out: Path,
+    grid: Grid | None,
+    assignments: list[str] | None,
+    as_json: bool,
+) -> None:
+    """Any signals on any prices."""
+    from finseek.cli.summary import print_backtest
+    from finseek.pipeline.config import load_config
+    from finseek.pipeline.standalone import backtest_file, sweep_file
+
+    options = load_config(None, assignments or ()).config
+    with watched(context) as (progress, _):
+        if grid is None:
+            metrics, recorded = backtest_file(options, signals, prices, out, progress)
+        else:
+            found, recorded = sweep_file(options, signals, prices, out, grid, progress)
+    if grid is None:
+        print_backtest(metrics, out, as_json=as_json)
     else:
-        options, given = load_config(None, assignments or ()).config, read_signals(signals)
-        table = load_prices(prices, options.prices, sorted({signal.ticker for signal in given}))
-    progress = TerminalProgress()
-    try:
-        found = sweep(given, table, options.backtest, grid, progress)
-    finally:
-        progress.finish()
-    if config is not None:  # before anybody can have seen a figure
-        record_sweep(options, result.paths, found)
-    write_sweep(found, out)
+        _print_sweep(found, grid, out, as_json)
+    if not as_json:
+        print(f"trials on these test data: {recorded.trials} ({recorded.chain})")
+
+
+def _print_sweep(found: SweepResult, grid: Grid, out: Path, as_json: bool) -> None:
+    from finseek.cli.terminal import print_heat_map, print_json, print_table
+
     if as_json:
         print_json(found.metrics.to_dicts())
         return
@@ -121,12 +128,12 @@ def _sweep(
     print(f"files: {out}")
 
 
-def _grid(points: list[str]) -> dict[str, list[object]]:
+def _grid(points: list[str]) -> Grid:
     """The values of each key of ``--sweep KEY=a,b,c``, in the order in which they were given."""
     from finseek.core.errors import InputError
     from finseek.pipeline.overrides import from_arguments
 
-    grid: dict[str, list[object]] = {}
+    grid: Grid = {}
     for point in points:
         name, _, values = (part.strip() for part in point.partition("="))
         key = name.removeprefix("backtest.")

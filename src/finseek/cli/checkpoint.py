@@ -22,7 +22,7 @@ from finseek.cli.conversion import (
     streaming,
     tell,
 )
-from finseek.cli.run import JsonOption
+from finseek.cli.shared import JsonOption
 
 if TYPE_CHECKING:
     from finseek.checkpoint import Inspection

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from finseek.cli.shared import JsonOption, environment
 
 
 def register(app: typer.Typer) -> None:
@@ -16,7 +17,7 @@ def register(app: typer.Typer) -> None:
 
 def doctor(
     folder: Annotated[Path, typer.Option("--runs", help="Folder that would hold the runs.")] = Path("runs"),
-    as_json: Annotated[bool, typer.Option("--json", help="Print the checks as JSON.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Say what this machine can run, what is missing, and the command that mends it.
 
@@ -26,10 +27,10 @@ def doctor(
 
     from finseek.cli.terminal import print_json, print_table
     from finseek.doctor import examine
-    from finseek.pipeline.overrides import SECRETS, read_dotenv
+    from finseek.pipeline.overrides import SECRETS
 
-    environment = {**read_dotenv(Path(".env")), **os.environ}
-    checks = list(examine(folder, {name: bool(environment.get(name)) for name in SECRETS}))
+    given = environment()
+    checks = list(examine(folder, {name: bool(given.get(name)) for name in SECRETS}))
     if as_json:
         print_json([asdict(check) for check in checks])
     else:

@@ -7,7 +7,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from finseek.cli.run import JsonOption, SetOption
+from finseek.cli.shared import JsonOption, SetOption, execute
 
 
 def register(app: typer.Typer) -> None:
@@ -34,21 +34,20 @@ def evaluate(
 
     Example: finseek evaluate --predictions mine.csv --prices prices.parquet --out scores
     """
-    from finseek.cli.run import run
+    from finseek.cli.summary import print_evaluation, print_summary
     from finseek.core.errors import InputError
 
     if config is not None and predictions is None and prices is None and out is None:
-        run(context, config, last="evaluate", assignments=assignments, as_json=as_json)
+        print_summary(execute(context, config, "evaluate", assignments), as_json=as_json)
         return
     if config is not None or predictions is None or prices is None or out is None:
         raise InputError("give either CONFIG, or all of --predictions FILE --prices FILE --out DIR")
 
-    from finseek.cli.summary import print_evaluation
     from finseek.pipeline.config import load_config
-    from finseek.pipeline.loose import evaluate_file
+    from finseek.pipeline.standalone import evaluate_file
 
     options = load_config(None, assignments or ()).config
-    metrics, chain, trials = evaluate_file(options, predictions, prices, out)
+    metrics, recorded = evaluate_file(options, predictions, prices, out)
     print_evaluation(metrics, out, as_json=as_json)
     if not as_json:
-        print(f"trials on these test data: {trials} ({chain})")
+        print(f"trials on these test data: {recorded.trials} ({recorded.chain})")

@@ -10,7 +10,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from finseek.cli.run import ConfigArgument, SetOption
+from finseek.cli.shared import ConfigArgument, SetOption
 
 PROGRAM = (sys.executable, "-m", "finseek.cli.main")
 
@@ -48,7 +48,7 @@ def launch(
 
     Example: finseek launch config.yaml --slurm --submit --set parallel.num_nodes=2 --set slurm.partition=gpu
     """
-    from finseek.cli.run import load
+    from finseek.cli.shared import load
     from finseek.core.errors import ConfigError
     from finseek.pipeline.config import validate_part
     from finseek.train.launch import SlurmOptions, node_commands, slurm_script
@@ -85,7 +85,7 @@ def launch(
 
 def _compute_here(context: typer.Context, config: Path, assignments: list[str], rendezvous: str, rank: int) -> None:
     """The first machine runs the stages up to training; the others wait for its job and compute with it."""
-    from finseek.cli.run import execute, load
+    from finseek.cli.shared import execute, load
     from finseek.core.errors import Stopped
     from finseek.train.job import Node
     from finseek.train.launch import STOPPED

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from finseek.cli.shared import JsonOption
+
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the application."""
@@ -21,7 +23,7 @@ def register(app: typer.Typer) -> None:
 
 def verify(
     run: Annotated[Path, typer.Argument(help="Run folder.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print findings as JSON.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Recompute every hash of a run folder; name each file that is missing or altered.
 

@@ -6,7 +6,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from finseek.cli.run import ConfigArgument, JsonOption, SetOption, load
+from finseek.cli.shared import ConfigArgument, JsonOption, SetOption, load
 
 
 def register(app: typer.Typer) -> None:
@@ -25,8 +25,7 @@ def plan(
 
     Example: finseek plan configs/deepseek-v3-lora.yaml --hardware H200 --price 3.1
     """
-    import json
-
+    from finseek.cli.terminal import print_json
     from finseek.core.errors import ConfigError, FinseekError
     from finseek.train.planner import lines, plan_config, refusal
 
@@ -34,6 +33,9 @@ def plan(
     if loaded.model is None:
         raise ConfigError("config section model is missing: give model.preset (random weights) or model.path")
     report = plan_config(loaded.model, loaded.train, loaded.parallel, hardware, price)
-    print(json.dumps(report.to_json(), indent=2) if as_json else "\n".join(lines(report)))
+    if as_json:
+        print_json(report.to_json())
+    else:
+        print("\n".join(lines(report)))
     if not report.asked.fits:
         raise FinseekError(refusal(report.work, report.asked, report.hardware, report.smallest))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, Optional
 
 import typer
+
+from finseek.cli.shared import environment
 
 if TYPE_CHECKING:
     from finseek.pipeline.asking import Opinion
@@ -41,7 +42,6 @@ def predict(
     from finseek.core.errors import InputError
     from finseek.core.progress import silent
     from finseek.pipeline.asking import ask_run
-    from finseek.pipeline.overrides import read_dotenv
 
     if (ticker is None) == (not everyone):
         raise InputError("give either a TICKER or --all")
@@ -50,9 +50,8 @@ def predict(
     except ValueError:
         raise InputError(f"--as-of {as_of!r} is no date of the form 2025-01-31") from None
     progress = silent if context.obj["quiet"] else TerminalProgress()
-    secrets = {**read_dotenv(Path(".env")), **os.environ}
     names = [ticker.strip().upper()] if ticker else None
-    opinions = ask_run(run, names, day, prices, secrets, progress)
+    opinions = ask_run(run, names, day, prices, environment(), progress)
     if isinstance(progress, TerminalProgress):
         progress.finish()
     if opinions and opinions[0].seen and not context.obj["quiet"]:

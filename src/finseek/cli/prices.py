@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated, Any, Optional
 
 import typer
 
-from finseek.cli.run import JsonOption, SetOption
+from finseek.cli.shared import JsonOption, SetOption
 
 ERRORS_SHOWN = 40
 
@@ -42,11 +41,10 @@ def fetch(
     """
     from datetime import UTC, date, datetime
 
-    from finseek.cli.run import load
+    from finseek.cli.shared import load
     from finseek.cli.terminal import TerminalProgress, print_json, print_table
     from finseek.core.errors import InputError
     from finseek.market.fetch import fetch_prices, range_around
-    from finseek.pipeline.overrides import read_dotenv
 
     def day(text: str, option: str) -> date:
         try:
@@ -54,7 +52,8 @@ def fetch(
         except ValueError:
             raise InputError(f"{option} {text!r} is not a date like 2024-12-31") from None
 
-    options = load(config, assignments).config
+    loaded = load(config, assignments)
+    options = loaded.config
     names = [name.strip().upper() for name in (tickers or "").split(",") if name.strip()]
     first, last = (day(start, "--start") if start else None), (day(end, "--end") if end else None)
     if not names or first is None or last is None:
@@ -69,7 +68,7 @@ def fetch(
         around = range_around(min(dates), max(dates))
         names = names or sorted({thesis.ticker for thesis in theses})
         first, last = first or around[0], last or around[1]
-    key = {**read_dotenv(Path(".env")), **os.environ}.get("EODHD_API_KEY")
+    key = loaded.secrets.get("EODHD_API_KEY")
     progress = TerminalProgress()
     now = datetime.now(UTC)
     try:

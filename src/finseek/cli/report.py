@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from finseek.cli.run import JsonOption, SetOption
+from finseek.cli.shared import JsonOption, SetOption
 
 
 def register(app: typer.Typer) -> None:
@@ -36,7 +36,7 @@ def report(
         return
     if len(sources) != 1:
         raise InputError(f"finseek report takes one config, not {len(sources)}: add --compare to compare run folders")
-    from finseek.cli.run import execute
+    from finseek.cli.shared import execute
     from finseek.cli.summary import print_summary
 
     print_summary(execute(context, sources[0], "report", assignments), as_json=as_json)

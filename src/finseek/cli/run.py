@@ -2,26 +2,12 @@
 
 from __future__ import annotations
 
-import gc
-import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import Annotated, Optional
 
 import typer
 
-if TYPE_CHECKING:
-    from finseek.core.progress import Progress
-    from finseek.pipeline import LoadedConfig, RunResult
-    from finseek.train.job import Node
-
-ConfigArgument = Annotated[Path, typer.Argument(help="YAML config.")]
-SetOption = Annotated[
-    Optional[list[str]],  # noqa: UP045
-    typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Override a value; may be given several times."),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+from finseek.cli.shared import ConfigArgument, JsonOption, SetOption, execute, execute_loaded, load
 
 
 def register(app: typer.Typer) -> None:
@@ -30,18 +16,6 @@ def register(app: typer.Typer) -> None:
     app.command("run", short_help="Run all stages of a config, or some of them.")(run)
     app.command("init", short_help="Write a commented config and its folders.")(init)
     app.command("train", short_help="Train the model of a config.")(train)
-
-
-def load(config: Path | None, assignments: list[str] | None) -> LoadedConfig:
-    """The config with .env and the environment applied: the one place that reads them."""
-    # Imports leave no garbage, and looking for it among ever more modules costs a tenth of a short run.
-    gc.disable()
-    from finseek.pipeline.config import load_config
-    from finseek.pipeline.overrides import read_dotenv
-
-    gc.freeze()
-    gc.enable()
-    return load_config(config, assignments or (), {**read_dotenv(Path(".env")), **os.environ})
 
 
 def demo(
@@ -63,7 +37,7 @@ def demo(
     from finseek.pipeline import demo as embedded
 
     loaded = embedded.prepare(out, seed=seed, alpha=alpha, assignments=assignments or ())
-    print_summary(_execute(context, loaded, None, None, ()), as_json=as_json)
+    print_summary(execute_loaded(context, loaded), as_json=as_json)
 
 
 def run(
@@ -97,68 +71,7 @@ def run(
     if dry_run:
         print_plan(plan_run(loaded, first=first, last=last, skip=skip or ()), as_json=as_json)
         return
-    print_summary(_execute(context, loaded, first, last, skip or ()), as_json=as_json)
-
-
-def execute(
-    context: typer.Context,
-    config: Path,
-    last: str | None = None,
-    assignments: list[str] | None = None,
-    node: Node | None = None,
-) -> RunResult:
-    """Run the stages of a config up to ``last``, with progress on the terminal."""
-    return _execute(context, load(config, assignments), None, last, (), node)
-
-
-def _execute(
-    context: typer.Context,
-    loaded: LoadedConfig,
-    first: str | None,
-    last: str | None,
-    skip: Sequence[str],
-    node: Node | None = None,
-) -> RunResult:
-    from finseek.pipeline import run as run_stages
-    from finseek.train.job import Node
-
-    with watched(context) as (progress, say):
-        detail = say if context.obj["verbose"] else _nothing
-        return run_stages(
-            loaded,
-            first=first,
-            last=last,
-            skip=skip,
-            progress=progress,
-            say=say,
-            detail=detail,
-            node=node or Node(),
-        )
-
-
-@contextmanager
-def watched(context: typer.Context) -> Iterator[tuple[Progress, Callable[[str], None]]]:
-    """Progress and a teller of lines for long work on the terminal; silent ones with --quiet."""
-    from finseek.cli.terminal import TerminalProgress, say
-    from finseek.core.progress import silent
-
-    if context.obj["quiet"]:
-        yield silent, _nothing
-        return
-    progress = TerminalProgress()
-
-    def tell(line: str) -> None:
-        progress.finish()
-        say(line)
-
-    try:
-        yield progress, tell
-    finally:
-        progress.finish()
-
-
-def _nothing(line: str) -> None:
-    pass
+    print_summary(execute_loaded(context, loaded, first, last, skip or ()), as_json=as_json)
 
 
 def train(

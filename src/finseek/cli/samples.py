@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from finseek.cli.run import JsonOption, SetOption
+from finseek.cli.shared import JsonOption, SetOption
 
 
 def register(app: typer.Typer) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from finseek.cli.run import ConfigArgument, JsonOption, SetOption
+from finseek.cli.shared import ConfigArgument, JsonOption, SetOption
 
 
 def register(app: typer.Typer) -> None:
@@ -71,7 +71,7 @@ def split(
 
     Example: finseek theses split config.yaml --json
     """
-    from finseek.cli.run import execute
+    from finseek.cli.shared import execute
     from finseek.cli.terminal import print_json, print_table
     from finseek.core.artifacts import read_json
 
@@ -95,7 +95,7 @@ def folds(
 
     Example: finseek theses folds config.yaml folds --set folds.scheme=combinatorial --set folds.n_folds=6
     """
-    from finseek.cli.run import execute
+    from finseek.cli.shared import execute
     from finseek.cli.terminal import print_json, print_table
     from finseek.core.errors import InputError
     from finseek.market import PricesOptions, load_prices
@@ -134,7 +134,7 @@ def preview(
     Example: finseek theses preview config.yaml --ticker AMZN
     """
     from finseek.cli.preview import show_samples
-    from finseek.cli.run import execute
+    from finseek.cli.shared import execute
 
     result = execute(context, config, last="samples", assignments=assignments)
     show_samples(result, number, ticker.upper() if ticker else None)

@@ -1,21 +1,27 @@
-"""The stages that judge: backtest, report."""
+"""The stages that judge: backtest, report; and sweeps of a run."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from finseek.core.artifacts import read_json, write_json, write_text
+from finseek.core.progress import Progress, silent
 from finseek.pipeline import manifest
 from finseek.pipeline.cache import RunState
+from finseek.pipeline.config import Config
 from finseek.pipeline.data import run_prices
+from finseek.pipeline.paths import RunPaths
 from finseek.pipeline.placebos import placebo_finding
 from finseek.pipeline.stages import STAGES, StageContext
-from finseek.pipeline.trials import all_looks, deflated
+from finseek.pipeline.trials import all_looks, deflated, record_sweep, refuse_locked_look
+
+if TYPE_CHECKING:
+    from finseek.backtest import SweepResult
 
 AUDITS = ("leaks", "contamination")
 
@@ -37,6 +43,30 @@ def backtest_the_answers(context: StageContext) -> dict[str, Any]:
     write_result(result, context.paths.backtest)
     counts = result.metrics["signals"]
     return {name: counts[name] for name in ("given", "traded", "no_signal", "unexecuted")}
+
+
+def sweep_the_answers(
+    config: Config, paths: RunPaths, out: Path, grid: Mapping[str, Sequence[Any]], progress: Progress = silent
+) -> SweepResult:
+    """Trade the answers of a run at every point of a grid; each point is a trial in the run's chain.
+
+    Args:
+        config: of the run.
+        paths: of the run.
+        out: folder of the tables.
+        grid: the values of each key below ``backtest``.
+        progress: told of the points.
+    """
+    from finseek.backtest import read_signals, sweep, write_sweep
+    from finseek.market import load_prices
+
+    refuse_locked_look(config, paths, "sweep")
+    options = config.prices.model_copy(update={"columns": {}})
+    prices = load_prices(paths.prices / "prices.parquet", options)
+    found = sweep(read_signals(paths.evaluate / "eval_results.csv"), prices, config.backtest, grid, progress)
+    record_sweep(config, paths, found)  # before anybody can have seen a figure
+    write_sweep(found, out)
+    return found
 
 
 def write_the_report(context: StageContext) -> dict[str, Any]:

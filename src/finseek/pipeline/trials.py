@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 from finseek.audit.trials import Head, check_lock, deflate, head_of, record_trials, trials_on, verify_trials
 from finseek.core.artifacts import read_json, sha256_file, sha256_json
 from finseek.core.errors import InputError
+from finseek.core.sessions import YEAR
 from finseek.pipeline.config import Config
 from finseek.pipeline.manifest import read_manifest
 from finseek.pipeline.paths import RunPaths
@@ -22,7 +23,6 @@ from finseek.pipeline.paths import RunPaths
 if TYPE_CHECKING:
     from finseek.backtest import SweepResult
 
-SESSIONS_A_YEAR = 252
 DECIDES = ("split", "instruct", "prompt", "model", "train", "parallel", "evaluate", "backtest")
 """Sections that make one trial differ from another; where it is kept and how it is shown do not."""
 LOOKS: dict[str, Literal["evaluation", "backtest"]] = {"evaluate": "evaluation", "backtest": "backtest"}
@@ -64,14 +64,13 @@ def record_look(config: Config, paths: RunPaths, stage: str) -> None:
     sharpe = periods = None
     if stage == "backtest":
         metrics = read_json(paths.backtest / "metrics.json")
-        annual, periods = metrics["performance"]["sharpe"], metrics["window"]["sessions"]
-        sharpe = None if annual is None else annual / sqrt(SESSIONS_A_YEAR)
+        sharpe, periods = per_session(metrics["performance"]["sharpe"]), metrics["window"]["sessions"]
     record_trials(
         chain_file(config),
         [(config_hash(config), sharpe, periods)],
         kind=LOOKS[stage],
         test_data=test_data(paths),
-        at=_now(),
+        at=now(),
         reason=config.evaluate.reason,
     )
 
@@ -81,14 +80,19 @@ def record_sweep(config: Config, paths: RunPaths, found: SweepResult) -> Head:
     periods = len(found.returns)
     looks = []
     for options, annual in zip(found.options, found.metrics["sharpe"], strict=True):
-        sharpe = None if annual is None else annual / sqrt(SESSIONS_A_YEAR)
-        looks.append((config_hash(config.model_copy(update={"backtest": options})), sharpe, periods))
+        looks.append((config_hash(config.model_copy(update={"backtest": options})), per_session(annual), periods))
     return record_trials(
-        chain_file(config), looks, kind="sweep", test_data=test_data(paths), at=_now(), reason=config.evaluate.reason
+        chain_file(config), looks, kind="sweep", test_data=test_data(paths), at=now(), reason=config.evaluate.reason
     )
 
 
-def _now() -> str:
+def per_session(annual: float | None) -> float | None:
+    """A Sharpe ratio as the chain holds it, from that of a year."""
+    return None if annual is None else annual / sqrt(YEAR)
+
+
+def now() -> str:
+    """The time of a look."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 

@@ -14,6 +14,8 @@ from typer.main import get_group
 
 from finseek.cli.main import app, flags_first, only
 
+from finseek.audit.trials import verify_trials
+
 SIGNALS = "ticker,as_of_date,action\nAAA,2024-01-02,BUY\nAAA,2024-01-03,HOLD\n"
 PRICES = """date,ticker,open,high,low,close,adjusted_close,volume
 2024-01-02,AAA,10,11,9,10,10,1000
@@ -63,6 +65,21 @@ def test_a_sweep_of_two_keys_ends_in_a_heat_map(files: Path) -> None:
     assert lines[0].startswith("slippage,limits.max_gross,total_return")
     assert (files / "sweep" / "heat_map.csv").read_text().splitlines()[0] == "limits.max_gross,0.0,0.01"
     assert (files / "sweep" / "returns.csv").read_text().splitlines()[0] == "date,0,1,2,3"
+
+
+def test_every_look_at_any_signals_is_a_trial(files: Path) -> None:
+    source = ["backtest", "--signals", "signals.csv", "--prices", "prices.csv", "--out", "bt"]
+    for _ in range(2):  # a replay is none
+        done = finseek(*source, cwd=files)
+        assert done.returncode == 0, done.stderr
+        assert "trials on these test data: 1 (trials.jsonl)" in done.stdout
+    swept = finseek(*source, "--sweep", "slippage=0,0.0005,0.001", cwd=files)  # the second is the one that was traded
+    assert "trials on these test data: 3 (trials.jsonl)" in swept.stdout
+    kinds = [(trial.kind, trial.sharpe is not None) for trial in verify_trials(files / "trials.jsonl")]
+    assert kinds == [("backtest", True), ("sweep", True), ("sweep", True)]
+    refused = finseek(*source, "--set", "evaluate.lock_test=true", "--set", "backtest.shorts=true", cwd=files)
+    assert refused.returncode == 2
+    assert "looked at in 3 trials" in refused.stderr
 
 
 @pytest.mark.parametrize(
@@ -140,6 +157,7 @@ def test_an_output_that_cannot_be_written_is_one_line(files: Path, arguments: li
     done = finseek(*arguments, cwd=files)
     assert done.returncode in (1, 2)
     assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+    assert sorted(path.name for path in files.iterdir()) == ["prices.csv", "signals.csv"]
 
 
 def test_the_schema_and_the_doctor_speak_json(files: Path) -> None:
