@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from finseek.backtest.tables import read_table, to_date
 from finseek.core.errors import InputError
 from finseek.core.sessions import as_days
+from finseek.core.tables import read_table, to_date
 from finseek.market import Prices
 
 Floats = NDArray[np.float64]

@@ -14,10 +14,10 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from finseek.backtest.tables import read_table, to_date
 from finseek.core.actions import ACTIONS, Action, parse_action
 from finseek.core.errors import InputError
 from finseek.core.sessions import Dates, Sessions, as_days
+from finseek.core.tables import read_table, to_date
 
 Floats = NDArray[np.float64]
 NO_SIGNAL = -128

@@ -1,22 +1,51 @@
-"""CSV files that people bring: read as text, and refused in one line where a cell could be lost or misread."""
+"""Tables that people bring, CSV or Parquet: refused in one line where a cell could be lost or misread."""
 
 from __future__ import annotations
 
 import csv
 import gzip
+import re
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import date, datetime, time
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 from finseek.core.errors import InputError
 
 if TYPE_CHECKING:
     import polars as pl
 
+ENDINGS = (".csv", ".csv.gz", ".parquet")
+_ISO_DATE = re.compile(r"\d{4}-\d\d-\d\d")
 HEAD = 65_536  # bytes that tell encoding, ends of lines and separator
 SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
+
+
+def read_table(path: Path, what: str) -> pl.DataFrame:
+    """Read a CSV, every cell as text, or a Parquet file.
+
+    Args:
+        path: the file; its ending says what it is.
+        what: how errors call it, such as ``signals file``.
+
+    Raises:
+        InputError: the file is missing, unreadable or of another ending, and what :func:`read_csv` refuses.
+    """
+    import polars as pl
+
+    if not path.is_file():
+        raise InputError(f"{what} {path} does not exist: give a {' or '.join(ENDINGS)} file")
+    name = path.name.lower()
+    if not name.endswith(ENDINGS):
+        raise InputError(f"{what} {path} ends in none of {', '.join(ENDINGS)}: convert it, or name it as what it is")
+    if not name.endswith(".parquet"):
+        return read_csv(path, what)
+    try:
+        return pl.read_parquet(path)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise InputError(f"{what} {path} cannot be read: {str(error).splitlines()[0][:200]}") from None
 
 
 def read_csv(path: Path, what: str) -> pl.DataFrame:
@@ -83,3 +112,17 @@ def _refuse_short_rows(path: Path, name: str) -> None:
 def _opened(path: Path) -> Iterator[IO[bytes]]:
     with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as file:
         yield file
+
+
+def to_date(value: Any, name: str) -> date:
+    """A cell as a date: a date, a midnight or text of the form 2025-01-31; everything else raises ValueError.
+
+    A time of the day is refused: midnight elsewhere is the evening before here, and would decide a session too early.
+    """
+    if isinstance(value, datetime) and value.time() == time(0):
+        return value.date()
+    if isinstance(value, date) and not isinstance(value, datetime):
+        return value
+    if isinstance(value, str) and _ISO_DATE.fullmatch(value):
+        return date.fromisoformat(value)
+    raise ValueError(f"{name} {str(value)!r} is not a date of the form 2025-01-31")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from finseek.evaluate.ask import load_backend, predict
-    from finseek.evaluate.learned import standard_baselines
+    from finseek.evaluate.baselines import standard_baselines
     from finseek.evaluate.options import EvaluateOptions
     from finseek.evaluate.parse import parse_answer
     from finseek.evaluate.records import Prediction
@@ -22,7 +22,7 @@ _HOME = {
     "predict": "ask",
     "read_predictions": "results",
     "score_predictions": "score",
-    "standard_baselines": "learned",
+    "standard_baselines": "baselines",
     "write_results": "results",
 }
 __all__ = [

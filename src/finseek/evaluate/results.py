@@ -12,13 +12,11 @@ from typing import TYPE_CHECKING, Any
 from finseek.core.actions import ACTIONS, Action, parse_action
 from finseek.core.artifacts import atomic_file
 from finseek.core.errors import InputError
-from finseek.core.tables import read_csv
+from finseek.core.tables import read_table
 from finseek.evaluate.parse import parse_answer
 from finseek.evaluate.records import SCORED, Prediction
 
 if TYPE_CHECKING:
-    import polars as pl
-
     from finseek.market import Prices
 
 P_COLUMNS = {action: f"p_{action.lower()}" for action in ACTIONS}
@@ -62,7 +60,9 @@ def read_predictions(path: Path) -> list[Prediction]:
     Raises:
         InputError: a missing file or column, or a value that breaks a rule, with its row (from 1).
     """
-    frame = _read(path)
+    import polars as pl
+
+    frame = read_table(path, "predictions file").with_columns(pl.all().cast(pl.String))
     absent = [name for name in REQUIRED if name not in frame.columns]
     if absent == ["pred_action"] and "completion" in frame.columns:
         absent = []
@@ -88,22 +88,6 @@ def read_predictions(path: Path) -> list[Prediction]:
     if not predictions:
         raise InputError(f"predictions {path} hold no row: there is nothing to score")
     return predictions
-
-
-def _read(path: Path) -> pl.DataFrame:
-    """A table of texts."""
-    import polars as pl
-
-    if not path.is_file():
-        raise InputError(f"predictions {path} do not exist: give a CSV or Parquet file")
-    if path.suffix.lower() == ".csv":
-        return read_csv(path, "predictions file")
-    if path.suffix.lower() != ".parquet":
-        raise InputError(f"predictions {path}: the ending must be .csv or .parquet")
-    try:
-        return pl.read_parquet(path).with_columns(pl.all().cast(pl.String))
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise InputError(f"predictions {path} cannot be read as a table ({error})") from None
 
 
 def _prediction(row: dict[str, Any]) -> Prediction:

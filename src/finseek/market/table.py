@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from finseek.core.artifacts import atomic_file
 from finseek.core.errors import InputError
 from finseek.core.sessions import Sessions
-from finseek.core.tables import read_csv
+from finseek.core.tables import read_table
 from finseek.market.options import COLUMNS, PricesOptions
 from finseek.market.prices import BAR, Prices
 
@@ -71,22 +71,15 @@ def _range(options: PricesOptions) -> str:
 
 
 def _read(source: Path) -> pl.DataFrame:
-    if not source.exists():
-        raise InputError(f"price table {source} does not exist: give a Parquet or CSV file")
-    kind = "".join(source.suffixes[-2:]).lower() if source.suffix.lower() == ".gz" else source.suffix.lower()
+    if not source.is_dir():
+        return read_table(source, "price table")
+    files = sorted(source.glob("*.parquet"))
+    if not files:
+        raise InputError(f"folder {source} holds no .parquet file: give a price table")
     try:
-        if source.is_dir():
-            files = sorted(source.glob("*.parquet"))
-            if not files:
-                raise InputError(f"folder {source} holds no .parquet file: give a price table")
-            return pl.concat([pl.read_parquet(file) for file in files], how="vertical_relaxed")
-        if kind == ".parquet":
-            return pl.read_parquet(source)
-        if kind in (".csv", ".csv.gz"):
-            return read_csv(source, "price table")
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise InputError(f"price table {source} cannot be read: {str(error)[:200]}") from None
-    raise InputError(f"price table {source} is neither .parquet nor .csv: convert it, or name it as what it is")
+        return pl.concat([read_table(file, "price table") for file in files], how="vertical_relaxed")
+    except pl.exceptions.PolarsError as error:
+        raise InputError(f"the files of {source} are no one table: {str(error)[:200]}") from None
 
 
 def _named(table: pl.DataFrame, source: Path, options: PricesOptions) -> pl.DataFrame:

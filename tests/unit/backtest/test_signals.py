@@ -100,7 +100,7 @@ def test_a_file_that_is_missing_or_of_another_kind(tmp_path):
         read_signals(tmp_path / "none.csv")
     other = tmp_path / "signals.xlsx"
     other.write_text("x")
-    with pytest.raises(InputError, match=r"must be \.csv or \.parquet"):
+    with pytest.raises(InputError, match=r"ends in none of \.csv"):
         read_signals(other)
     broken = tmp_path / "signals.parquet"
     broken.write_text("not parquet")

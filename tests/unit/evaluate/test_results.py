@@ -97,5 +97,5 @@ def test_completions_are_parsed_where_no_action_is_given(tmp_path):
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(InputError, match=r"none\.csv do not exist"):
+    with pytest.raises(InputError, match=r"none\.csv does not exist"):
         read_predictions(tmp_path / "none.csv")

@@ -133,7 +133,7 @@ def test_what_is_not_there_is_refused(csv, tmp_path):
         load_prices(csv(), PricesOptions(benchmark="QQQ"))
     with pytest.raises(InputError, match="leaves no ticker"):
         load_prices(csv(), tickers=[])
-    with pytest.raises(InputError, match=r"neither \.parquet nor \.csv"):
+    with pytest.raises(InputError, match=r"ends in none of \.csv"):
         load_prices(csv(name="prices.txt"))
     with pytest.raises(InputError, match="cannot be read"):
         load_prices(csv("no parquet", name="prices.parquet"))

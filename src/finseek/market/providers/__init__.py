@@ -12,7 +12,7 @@ from finseek.market.providers.base import Bars, Provider, ProviderError
 from finseek.market.providers.eodhd import URL as EODHD_URL
 from finseek.market.providers.eodhd import Eodhd
 from finseek.market.providers.http import HttpSource
-from finseek.market.providers.local import File, Synthetic
+from finseek.market.providers.local import file_provider, synthetic_provider
 from finseek.market.providers.stooq import URL as STOOQ_URL
 from finseek.market.providers.stooq import Stooq
 from finseek.market.providers.yahoo import Yahoo
@@ -55,7 +55,7 @@ def _eodhd(options: PricesOptions, key: SecretStr | None) -> Provider:
 def _file(options: PricesOptions, key: SecretStr | None) -> Provider:
     if options.source is None:
         raise ConfigError("provider file needs prices.source: name a Parquet or CSV file")
-    return File(options.source, options)
+    return file_provider(options.source, options)
 
 
 _MAKE: dict[str, Callable[[PricesOptions, SecretStr | None], Provider]] = {
@@ -63,7 +63,7 @@ _MAKE: dict[str, Callable[[PricesOptions, SecretStr | None], Provider]] = {
     "stooq": lambda options, key: Stooq(_http(options, STOOQ_URL)),
     "yfinance": lambda options, key: Yahoo(),
     "file": _file,
-    "synthetic": lambda options, key: Synthetic(),
+    "synthetic": lambda options, key: synthetic_provider(),
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import date
 from functools import cached_property
 from pathlib import Path
@@ -9,22 +10,27 @@ from pathlib import Path
 import polars as pl
 
 from finseek.market.options import PricesOptions
-from finseek.market.prices import Prices
 from finseek.market.providers.base import BARS, Bars, ProviderError, bars_of
 from finseek.market.synthetic import generate_prices
 from finseek.market.table import read_price_table, to_table
 
 
-class _Table:
-    """A provider that holds all its bars."""
+class Local:
+    """A provider that holds all its bars.
 
-    name: str
-    source: str
+    Args:
+        name: folder of its files in the store.
+        source: where the bars come from.
+        read: all bars, with their ticker; called once, when they are first asked for.
+    """
 
-    @property
+    def __init__(self, name: str, source: str, read: Callable[[], pl.DataFrame]) -> None:
+        self.name, self.source, self._read = name, source, read
+
+    @cached_property
     def rows(self) -> pl.DataFrame:
         """All bars, with their ticker."""
-        raise NotImplementedError
+        return self._read()
 
     def fetch(self, symbol: str, start: date, end: date) -> Bars:
         """See ``Provider``."""
@@ -37,30 +43,11 @@ class _Table:
         """See ``Provider``."""
 
 
-class File(_Table):
+def file_provider(path: Path, options: PricesOptions) -> Local:
     """A Parquet or CSV file with the columns that the options name."""
-
-    name = "file"
-
-    def __init__(self, path: Path, options: PricesOptions) -> None:
-        self.source, self._path, self._options = str(path), path, options
-
-    @cached_property
-    def rows(self) -> pl.DataFrame:
-        """The file, read once."""
-        return read_price_table(self._path, self._options)
+    return Local("file", str(path), lambda: read_price_table(path, options))
 
 
-class Synthetic(_Table):
+def synthetic_provider(seed: int = 0) -> Local:
     """The synthetic market of a seed."""
-
-    name = "synthetic"
-
-    def __init__(self, seed: int = 0) -> None:
-        self.source, self._seed = f"synthetic market, seed {seed}", seed
-
-    @cached_property
-    def rows(self) -> pl.DataFrame:
-        """The market, drawn once."""
-        prices: Prices = generate_prices(self._seed)[0]
-        return to_table(prices)
+    return Local("synthetic", f"synthetic market, seed {seed}", lambda: to_table(generate_prices(seed)[0]))
