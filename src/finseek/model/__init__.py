@@ -19,7 +19,7 @@ _HOME = {
     "flops_per_token": "flops",
     "parameter_counts": "flops",
     "router_metrics": "insight",
-    "score_continuations": "generate",
+    "score_continuations": "scoring",
 }
 __all__ = sorted(_HOME)
 

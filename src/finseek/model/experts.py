@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from finseek.model.config import DeepSeekConfig
-from finseek.model.grouped import LINEARS, Combine, Dispatch, SwiGLU, as_autocast, can_group
+from finseek.model.grouped import LINEARS, Combine, Dispatch, SwiGLU, as_autocast, can_group, inverse_of
 from finseek.model.router import Router, balance_loss
 
 Compute = Callable[[Tensor, Tensor], Tensor]  # rows sorted by expert (M, D), rows of each expert (E,) -> (M, D)
@@ -31,6 +31,9 @@ class Expert(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(…, D) -> (…, D)."""
         return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+
+
+STACKED = ("mlp.experts.gate_up_proj", "mlp.experts.down_proj")  # ends of the names of the stacked weights
 
 
 class RoutedExperts(nn.Module):
@@ -55,7 +58,7 @@ class RoutedExperts(nn.Module):
         """Σ_k weight_k · expert_k(x), x (N, D), choice and weights (N, K); meanwhile(x) joins the sum."""
         choice = experts.flatten()
         order = choice.argsort(stable=True)
-        inverse = torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=order.device))
+        inverse = inverse_of(order)
         counts = torch.zeros(self.E, dtype=torch.int64, device=x.device).scatter_add_(
             0, choice, torch.ones_like(choice)
         )

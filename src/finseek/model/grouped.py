@@ -46,6 +46,11 @@ def loop_linear(rows: Tensor, weight: Tensor, counts: Tensor) -> Tensor:
 LINEARS = {"grouped": grouped_linear, "loop": loop_linear}
 
 
+def inverse_of(order: Tensor) -> Tensor:
+    """The permutation that undoes `order` (M,)."""
+    return torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=order.device))
+
+
 class Dispatch(torch.autograd.Function):
     """x (N, D) -> (M, D): row m is the token of the m-th smallest expert number. Gathers both ways: no atomics."""
 

@@ -11,13 +11,12 @@ from torch import nn
 
 from finseek.core.errors import ConfigError, MissingPart
 from finseek.model.deepseek import DeepSeekV3
+from finseek.model.experts import STACKED
 from finseek.model.imports import quiet_imports
-from finseek.model.lora_targets import MLA, STACKED, Targets, choose_targets
+from finseek.model.lora_targets import Targets, choose_targets
 
 if TYPE_CHECKING:
     from peft import PeftModel
-
-ATTENTION = MLA
 
 
 def targets_of(model: nn.Module, wanted: str | Sequence[str] = "attention", dropout: float = 0.0) -> Targets:

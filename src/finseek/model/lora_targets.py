@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 
 from finseek.core.errors import ConfigError
+from finseek.model.experts import STACKED
 
 PRESETS = ("attention", "attention+experts", "all")
 EXPERTS = "experts"  # the stacked weights of the routed experts, which are parameters and no modules
-STACKED = ("mlp.experts.gate_up_proj", "mlp.experts.down_proj")
 # Where an architecture has routed experts, PEFT (0.21) takes these names for parts of their stacks, also when it loads
 # an adapter; so the linear maps that bear them are named as parameters.
 TAKEN_FOR_EXPERTS = ("gate_proj", "up_proj", "down_proj")

@@ -7,7 +7,7 @@ embedding and head of its own. `parts` is the whole map, and serves both ways.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -95,55 +95,75 @@ def load_weights(model: DeepSeekV3, folder: Path, dtype: torch.dtype | None) -> 
     Raises:
         InputError: missing, superfluous, misshapen or quantised weights.
     """
-    shards, config = Shards(folder), model.config
-    own, copies = own_tensors(model), mtp_copies(config)
+    shards, own = Shards(folder), own_tensors(model)
     wanted = {part for name, tensor in own.items() for part, _ in parts(name, tensor)}
-    missing = sorted(wanted - shards.file_of.keys())
-    L = config.num_hidden_layers
-    mtp = tuple(f"model.layers.{L + depth}." for depth in range(config.num_nextn_predict_layers))
-    if missing and all(name.startswith(mtp) for name in missing):
-        raise InputError(
-            f"{folder}: no weights of the MTP layer ({missing[0]}), though config.json has num_nextn_predict_layers "
-            f"{config.num_nextn_predict_layers}; load with num_nextn_predict_layers=0 to go without"
-        )
-    if missing:
-        raise InputError(f"{folder}: {len(missing)} weights of this config are missing, first {missing[0]}")
-    surplus = sorted(shards.file_of.keys() - wanted - copies.keys() - {"lm_head.weight"})
-    if config.num_nextn_predict_layers == 0:  # asked to go without: the layers behind the trunk's are MTP modules
-        behind = {_layer(name) for name in shards.file_of if name.endswith(".eh_proj.weight") and _layer(name) >= L}
-        surplus = [name for name in surplus if _layer(name) not in behind]
-    if surplus:
-        raise InputError(f"{folder}: {len(surplus)} weights have no place in this config, first {surplus[0]}")
-
+    check_names(model.config, folder, wanted, shards.file_of.keys())
     stored = shards["model.embed_tokens.weight"].dtype
-    filled = {}
-    for name, tensor in own.items():
-        kind = torch.float32 if name.endswith(BIAS) else dtype or stored
-        filled[name] = torch.empty(tensor.shape, dtype=kind, device="cpu")
-        for part, view in parts(name, filled[name]):
-            value = shards[part]
-            if value.dtype.itemsize == 1:
-                raise InputError(f"{folder}: {part} is {value.dtype}; run `finseek checkpoint dequantize` first")
-            if value.shape != view.shape:
-                raise InputError(
-                    f"{folder}: {part} has shape {tuple(value.shape)}, the config says {tuple(view.shape)}"
-                )
-            view.copy_(value)
-    for copy, source in copies.items():
-        if copy in shards.file_of and not torch.equal(shards[copy].to(filled[source].dtype), filled[source]):
-            raise InputError(
-                f"{folder}: {copy} differs from {source}, which the MTP layer shares; load with "
-                "num_nextn_predict_layers=0, or copy the one over the other"
-            )
-    if config.tie_word_embeddings:
+    filled = {
+        name: _read(shards, folder, name, tensor, torch.float32 if name.endswith(BIAS) else dtype or stored)
+        for name, tensor in own.items()
+    }
+    check_copies(model.config, folder, shards, filled)
+    tied = model.config.tie_word_embeddings
+    if tied:
         filled["lm_head.weight"] = filled["model.embed_tokens.weight"]
     for name, buffer in list(model.named_buffers()):
         if name not in filled:  # statistics, which no checkpoint holds
             owner, _, leaf = name.rpartition(".")
             model.get_submodule(owner)._buffers[leaf] = torch.zeros(buffer.shape, dtype=buffer.dtype)
     model.load_state_dict(filled, assign=True)
-    if config.tie_word_embeddings:
+    if tied:
         model.lm_head.weight = model.model.embed_tokens.weight
+
+
+def check_names(config: DeepSeekConfig, folder: Path, wanted: Set[str], there: Set[str]) -> None:
+    """Hold the names of a folder against those of the model, both ways.
+
+    Raises:
+        InputError: weights that are missing, or without a place.
+    """
+    L, depths, missing = config.num_hidden_layers, config.num_nextn_predict_layers, sorted(wanted - there)
+    mtp = tuple(f"model.layers.{L + depth}." for depth in range(depths))
+    if missing and all(name.startswith(mtp) for name in missing):
+        raise InputError(
+            f"{folder}: no weights of the MTP layer ({missing[0]}), though config.json has num_nextn_predict_layers "
+            f"{depths}; load with num_nextn_predict_layers=0 to go without"
+        )
+    if missing:
+        raise InputError(f"{folder}: {len(missing)} weights of this config are missing, first {missing[0]}")
+    surplus = sorted(there - wanted - mtp_copies(config).keys() - {"lm_head.weight"})
+    if depths == 0:  # asked to go without: the layers behind the trunk's are MTP modules
+        behind = {_layer(name) for name in there if name.endswith(".eh_proj.weight") and _layer(name) >= L}
+        surplus = [name for name in surplus if _layer(name) not in behind]
+    if surplus:
+        raise InputError(f"{folder}: {len(surplus)} weights have no place in this config, first {surplus[0]}")
+
+
+def _read(shards: Shards, folder: Path, name: str, like: Tensor, dtype: torch.dtype) -> Tensor:
+    """Tensor `name` in memory, put together from its parts on disk."""
+    filled = torch.empty(like.shape, dtype=dtype, device="cpu")
+    for part, view in parts(name, filled):
+        value = shards[part]
+        if value.dtype.itemsize == 1:
+            raise InputError(f"{folder}: {part} is {value.dtype}; run `finseek checkpoint dequantize` first")
+        if value.shape != view.shape:
+            raise InputError(f"{folder}: {part} has shape {tuple(value.shape)}, the config says {tuple(view.shape)}")
+        view.copy_(value)
+    return filled
+
+
+def check_copies(config: DeepSeekConfig, folder: Path, shards: Shards, filled: dict[str, Tensor]) -> None:
+    """The copies of embedding and head that an MTP layer stores must be the trunk's.
+
+    Raises:
+        InputError: one differs.
+    """
+    for copy, source in mtp_copies(config).items():
+        if copy in shards.file_of and not torch.equal(shards[copy].to(filled[source].dtype), filled[source]):
+            raise InputError(
+                f"{folder}: {copy} differs from {source}, which the MTP layer shares; load with "
+                "num_nextn_predict_layers=0, or copy the one over the other"
+            )
 
 
 def disk_tensors(model: DeepSeekV3) -> Iterator[tuple[str, Tensor]]:

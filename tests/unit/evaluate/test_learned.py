@@ -8,8 +8,7 @@ import pytest
 from finseek.core.actions import ACTIONS, Action
 from finseek.core.errors import InputError
 from finseek.evaluate import EvaluateOptions, Prediction, score_predictions
-from finseek.evaluate.baselines import random_shares, sign_rule
-from finseek.evaluate.baselines import NAMES, standard_baselines
+from finseek.evaluate.baselines import NAMES, random_shares, sign_rule, standard_baselines
 from finseek.evaluate.learned import feature_matrix
 from finseek.market import generate_prices, snapshots
 from finseek.theses.synthetic import generate_theses

@@ -10,8 +10,8 @@ import torch
 
 from finseek.core.errors import ConfigError
 from finseek.model import DeepSeekV3
-from finseek.model.lora import ATTENTION, add_lora, targets_of
-from finseek.model.lora_targets import ARCHITECTURES, EXPERTS, UNTOUCHED, choose_targets
+from finseek.model.lora import add_lora, targets_of
+from finseek.model.lora_targets import ARCHITECTURES, EXPERTS, MLA, UNTOUCHED, choose_targets
 
 Make = Callable[..., DeepSeekV3]
 TARGETS = ["q_a_proj", "q_b_proj", "kv_a_proj_with_mqa", "kv_b_proj", "o_proj", "gate_proj", "experts"]
@@ -102,7 +102,7 @@ def test_the_default_is_the_attention_and_the_seed_decides(make_model: Make) -> 
         {n: p for n, p in add_lora(make_model(), 2, 4, seed=seed).named_parameters() if ".lora_A." in n}
         for seed in (1, 1, 2)
     )
-    assert {name.split(".lora_A")[0].rpartition(".")[2] for name in first} == set(ATTENTION) - {"q_proj"}
+    assert {name.split(".lora_A")[0].rpartition(".")[2] for name in first} == set(MLA) - {"q_proj"}
     assert all(torch.equal(p, same[name]) for name, p in first.items())
     assert not any(torch.equal(p, other[name]) for name, p in first.items())
 
@@ -142,7 +142,7 @@ def test_dropout_holds_on_modules_and_not_on_experts(make_model: Make, ids: torc
     adapted = add_lora(make_model(), 2, 4, dropout=0.1, target_modules="all")
     dropped = {name for name, module in adapted.named_modules() if isinstance(module, torch.nn.Dropout)}
     assert dropped
-    assert {name.split(".lora_dropout")[0].rpartition(".")[2] for name in dropped} == set(ATTENTION) - {"q_proj"}
+    assert {name.split(".lora_dropout")[0].rpartition(".")[2] for name in dropped} == set(MLA) - {"q_proj"}
     draw_b(adapted)
     adapted.train()
     assert not torch.equal(adapted(ids).logits, adapted(ids).logits)

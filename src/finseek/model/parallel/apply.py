@@ -20,12 +20,12 @@ from torch.distributed.tensor import DTensor
 from torch.distributed.tensor.parallel import ColwiseParallel, ParallelStyle, RowwiseParallel, parallelize_module
 
 from finseek.core.errors import ConfigError
+from finseek.model.attention import MultiHeadLatentAttention
 from finseek.model.deepseek import DeepSeekV3
-from finseek.model.experts import MoE
+from finseek.model.experts import STACKED, MoE
 from finseek.model.parallel.exchange import ExpertExchange
 from finseek.model.parallel.layout import Layout, build_mesh, check_layout
 
-STACKED = (".experts.gate_up_proj", ".experts.down_proj")
 # Which linear maps are split over tp, by the end of their name: outputs (heads, widths), then inputs.
 TENSOR_PLAN: dict[str, type[ParallelStyle]] = {
     "self_attn.q_proj": ColwiseParallel,
@@ -158,7 +158,7 @@ def split_tensors(model: nn.Module, mesh: DeviceMesh) -> None:
     }
     parallelize_module(model, mesh, plan)
     for module in model.modules():
-        if hasattr(module, "kv_a_layernorm"):
+        if isinstance(module, MultiHeadLatentAttention):
             module.share = SumGradient(mesh.get_group())
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.distributed import ProcessGroup
 
 from finseek.model.experts import Compute
-from finseek.model.grouped import Dispatch
+from finseek.model.grouped import Dispatch, inverse_of
 
 
 class Trip:
@@ -115,7 +115,7 @@ class ExpertExchange:
             # They come ordered by sender, then expert; the grouped product wants the experts together.
             expert = torch.arange(counts.shape[1], device=rows.device).repeat(self.P)
             order = expert.repeat_interleave(arriving.flatten(), output_size=sum(receive)).argsort(stable=True)
-            inverse = torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=order.device))
+            inverse = inverse_of(order)
             y = compute(Dispatch.apply(arrived, order, inverse), arriving.sum(dim=0))
             back = self.trip(receive, send, self.group)
             with self.timed(rows):

@@ -15,8 +15,8 @@ from torch.distributed.tensor import DTensor
 
 from finseek.core.errors import ConfigError
 from finseek.model import DeepSeekV3
+from finseek.model.experts import STACKED
 from finseek.model.parallel import Layout, ParallelModel, build_mesh, check_layout, parallelize
-from finseek.model.parallel.apply import STACKED
 from finseek.train.options import ParallelOptions
 
 
