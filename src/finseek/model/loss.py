@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 IGNORED = -100
-CHUNK = {"cpu": 2**20}  # logits held at once, by device: a CPU's cache, else 1 GiB in fp32
+CHUNK = {"cpu": 2**20, "cuda": 2**28}  # logits held at once, by device: a CPU's cache, else 1 GiB in fp32
 
 
 class Targets(NamedTuple):
@@ -89,7 +89,7 @@ class LinearCrossEntropy(torch.autograd.Function):
         """(N, D), (V, D), (N,), (N,) -> the sum and −log p (N,), 0 where the label is ignored."""
         dh, dweight = torch.empty_like(h), torch.zeros_like(weight, dtype=w.dtype)  # many chunks add up: not in bf16
         nll = torch.zeros_like(w)
-        rows = max(CHUNK.get(h.device.type, 2**28) // len(weight), 64)
+        rows = max(CHUNK.get(h.device.type, CHUNK["cuda"]) // len(weight), 64)
         for start in range(0, len(h), rows):
             c = slice(start, start + rows)
             log_p = (h[c] @ weight.T).to(w.dtype).log_softmax(dim=-1)

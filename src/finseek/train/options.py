@@ -56,7 +56,9 @@ class LoraOptions(Options):
     target_modules: str | tuple[str, ...] = Field(
         "attention", description="A preset (attention, attention+experts, all) or the last parts of module names."
     )
-    rslora: bool = Field(False, description="Scale by alpha / sqrt(rank) (arXiv 2312.03732); engine trl.")
+    rslora: bool = Field(
+        False, description="Scale by alpha / sqrt(rank) (arXiv 2312.03732); engines lightning and trl."
+    )
     loftq: bool = Field(False, description="LoftQ first weights for a quantised model (arXiv 2310.08659); engine trl.")
 
 

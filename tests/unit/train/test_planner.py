@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from finseek.core.errors import ConfigError
 from finseek.model import DeepSeekConfig, DeepSeekV3
 from finseek.model.flops import parameter_counts
 from finseek.model.lora import add_lora
+from finseek.model.loss import CHUNK as HELD_AT_ONCE
 from finseek.train import LoraOptions, ModelOptions, ParallelOptions, TrainOptions
 from finseek.train.engines.lightning.recompute import recompute_layers
 from finseek.train.planner import (
@@ -259,11 +261,20 @@ WHOLE = [
 @pytest.mark.parametrize(("preset", "overrides", "recompute"), WHOLE)
 def test_a_whole_step_takes_the_bytes_that_torch_counts(monkeypatch, preset, overrides, recompute):
     monkeypatch.setattr("finseek.model.norm.RMSNorm.forward", lambda self, x: FusedNorm.apply(x, self.weight))
+    monkeypatch.setattr(sys.modules[memory.__module__], "CHUNK", HELD_AT_ONCE["cpu"])
     config = replace(DeepSeekConfig.preset(preset, **overrides), aux_loss_alpha=0.0)
     counted = counted_bytes(config, 1152, passes=2, recompute=recompute)["Total"]
     work = Workload(config, 1152, 1, 2, PRECISIONS["bf16"], recompute=recompute, fused_loss=True)
     used = memory(work, Layout(1, sharding="none"))
     assert used.total - used.margin == pytest.approx(counted, rel=0.1)
+
+
+def test_the_fused_loss_is_planned_with_the_chunk_that_a_gpu_takes():
+    work = Workload(V3, 4096, fused_loss=True)
+    fewer = replace(work, seq_length=1024)  # fewer logits than a chunk: all of them
+    V, D = V3.vocab_size, V3.hidden_size
+    for each, held in ((work, HELD_AT_ONCE["cuda"]), (fewer, 1024 * V)):
+        assert memory(each, Layout(1)).logits == 12 * held + each.seq_length * D * 2 + 4 * V * D
 
 
 def small_config(layers: int, dense: bool) -> DeepSeekConfig:

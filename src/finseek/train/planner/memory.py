@@ -21,7 +21,7 @@ from finseek.train.planner.workload import Layout, Workload
 RUNTIME_BYTES = 3 * GIB  # CUDA context, NCCL channels, cuBLAS workspaces
 FRAGMENTATION = 0.08  # of the tensors, lost between the blocks of the caching allocator
 IMBALANCE = 1.25  # rows of the busiest expert-parallel rank over the mean
-CHUNK = 2**20  # logits that the fused loss holds at once
+CHUNK = 2**28  # logits that the fused loss holds at once on a GPU, as `model.loss` has it
 
 
 @dataclass(frozen=True)
