@@ -1,19 +1,17 @@
-"""A small corpus whose action follows from one word of the prompt, and jobs on it in one process and in several."""
+"""Jobs on the planted corpus, in one process and in several."""
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from planted_corpus import job_on, write_corpus
 
-from finseek.core.actions import ACTIONS
 from finseek.model import DeepSeekConfig, DeepSeekV3
-from finseek.samples import Encoder, Sample, train_tokenizer, write_samples
-from finseek.samples.prompts import tagged
-from finseek.train import ModelInit, ParallelOptions, TrainJob, TrainOptions
+from finseek.samples import Encoder
+from finseek.train import ModelInit, TrainJob
 
 TINY = {
     "num_hidden_layers": 2,
@@ -39,26 +37,11 @@ QUICK = {
 }
 
 
-def planted(seed: int, count: int) -> list[Sample]:
-    rng = random.Random(seed)
-    samples = []
-    for number in range(count):
-        place = rng.randrange(5)
-        noise = " ".join(f"noise={rng.randrange(8)}" for _ in range(rng.randrange(1, 12)))
-        output, span = tagged([("action", ACTIONS[place].value), ("reasoning", f"because {place}")])
-        metadata = {"uid": f"{seed}-{number}", "action": ACTIONS[place].value, "action_span": span}
-        samples.append(Sample(f"signal={place} {noise}", output, metadata))
-    return samples
-
-
 @pytest.fixture(scope="session")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder with training.jsonl (90 samples), validation.jsonl (30), tokenizer/, and base/, a random checkpoint."""
     folder = tmp_path_factory.mktemp("corpus")
-    training = planted(1, 90)
-    write_samples(folder / "training.jsonl", training)
-    write_samples(folder / "validation.jsonl", planted(2, 30))
-    train_tokenizer([text for sample in training for text in (sample.input, sample.output)], 400, folder / "tokenizer")
+    write_corpus(folder, 90, 30, most_noise=11)
     size = Encoder(folder / "tokenizer").vocab_size
     DeepSeekV3(DeepSeekConfig.preset("tiny", vocab_size=size, **TINY), seed=5).save_pretrained(folder / "base")
     return folder
@@ -83,15 +66,6 @@ def _maker(corpus: Path, folder: Path) -> Callable[..., TrainJob]:
     ) -> TrainJob:
         adapted = "lora" in options
         origin = ModelInit(path=corpus / "base") if adapted else ModelInit("tiny", None, TINY | (overrides or {}))
-        return TrainJob(
-            training=corpus / "training.jsonl",
-            validation=corpus / "validation.jsonl",
-            tokenizer=corpus / "tokenizer",
-            init=origin,
-            output=folder / output / "train",
-            options=TrainOptions(**QUICK | options),
-            parallel=ParallelOptions(**parallel or {}),
-            seed=1,
-        )
+        return job_on(corpus, folder / output / "train", origin, QUICK | options, parallel)
 
     return make

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import random
 import signal
-from pathlib import Path
 
+import killing
 import pytest
 
 from finseek.train import TrainJob, load_engine
-
-_spec = importlib.util.spec_from_file_location("killing", Path(__file__).with_name("killing.py"))
-killing = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(killing)
 
 EXPERTS = {"devices_per_node": 2, "expert_model_parallel_size": 2}
 MTP = {"num_nextn_predict_layers": 1}

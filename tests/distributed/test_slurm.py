@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
+import slurm_cluster as slurm
 import yaml
 
 from finseek.market import generate_prices, write_prices
@@ -19,18 +18,6 @@ from finseek.theses.synthetic import generate_theses, write_theses_xml
 
 ROOT = Path(__file__).resolve().parents[2]
 STEPS = 150
-
-
-def helper() -> Any:
-    spec = importlib.util.spec_from_file_location("slurm_cluster", Path(__file__).with_name("slurm_cluster.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-slurm = helper()
 
 
 def config(folder: Path) -> Path:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 from datetime import date, timedelta
-from pathlib import Path
 
+import backtest_reference as reference
 import numpy as np
 import polars as pl
 import pytest
@@ -16,10 +15,6 @@ from finseek.backtest.simulate import simulate_equity
 from finseek.core.actions import ACTIONS
 from finseek.core.sessions import Sessions
 from finseek.market import Prices
-
-_spec = importlib.util.spec_from_file_location("backtest_reference", Path(__file__).with_name("backtest_reference.py"))
-reference = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(reference)
 
 TOLERANCE = 1e-9
 START, SESSIONS, TICKERS, FIRST, LAST = date(2024, 1, 1), 46, ("A", "B", "C", "D"), 13, 42
