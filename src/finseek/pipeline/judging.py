@@ -113,7 +113,10 @@ def write_the_report(context: StageContext) -> dict[str, Any]:
     )
     html, summary = build_report(inputs)
     write_text(paths.report_html, html)
-    write_text(paths.model_card, model_card(inputs))
+    if "train" in has:
+        write_text(paths.model_card, model_card(inputs))
+    else:
+        paths.model_card.unlink(missing_ok=True)  # of a model that this config does not train
     write_json(paths.report_json, summary)
     write_json(paths.report_schema, report_schema())
     return {"bytes": len(html.encode())}

@@ -187,7 +187,8 @@ def _run_stages(
         counts = stage.run(StageContext(config, paths, key, present, validity.sources(stage), progress, node, secrets))
         seconds = round(time.perf_counter() - begin, 3)
         trials.record_look(config, paths, stage.name)
-        outputs = cache.record_files(paths.root, stage.outputs)
+        written = [name for name in stage.optional if (paths.root / name).exists()]
+        outputs = cache.record_files(paths.root, [*stage.outputs, *written])
         state.finish(stage.name, {"key": key, "outputs": outputs, "counts": counts, "seconds": seconds})
         say(f"{stage.name}: done in {seconds:.1f} s" + _in_words(counts))
         for name, file in outputs.items():
@@ -253,7 +254,7 @@ def _seal(config: Config, validity: Validity, paths: RunPaths, description: Mapp
 
 def _set_aside(paths: RunPaths, stage: Stage) -> None:
     """Move outputs that this config would not make into ``stale/``: nothing is lost, and nothing old looks current."""
-    for output in stage.outputs:
+    for output in (*stage.outputs, *stage.optional):
         old, place = paths.root / output, paths.stale / output
         if old.exists():
             shutil.rmtree(place, ignore_errors=True)

@@ -71,6 +71,7 @@ class Stage:
         needs: earlier stages whose outputs it reads.
         code: sub-packages whose source decides its outputs.
         outputs: files and folders below the run folder that it writes.
+        optional: those that it writes in some runs alone.
         sources: files or folders outside the run that it reads, by label.
         copies: files or folders elsewhere that it writes too; it runs again where one is gone.
         tolerant: it makes do without a stage that it needs.
@@ -84,6 +85,7 @@ class Stage:
     needs: tuple[str, ...]
     code: tuple[str, ...]
     outputs: tuple[str, ...]
+    optional: tuple[str, ...] = ()
     sources: Callable[[Config], Mapping[str, Path]] = _nothing
     copies: Callable[[Config], list[Path]] = _no_copies
     tolerant: bool = False
@@ -279,7 +281,7 @@ STAGES: tuple[Stage, ...] = (
         sections=("evaluate", *(f"prompt.{key}" for key in ASKING)),
         needs=("theses", "prices", "split", "samples", "train"),
         sources=_base_source,
-        code=("core", "stats", "market", "samples", "model", "evaluate", "pipeline"),
+        code=("core", "stats", "theses", "market", "samples", "model", "evaluate", "pipeline"),
         outputs=("evaluate/eval_results.csv", "evaluate/metrics.json"),
         check=_needs_device,
         on_instructions="instruction:evaluate_the_instructions",
@@ -301,7 +303,7 @@ STAGES: tuple[Stage, ...] = (
         work="auditing:audit_the_run",
         sections=("audit", "theses", "model", "evaluate"),
         needs=("prices", "split", "evaluate"),
-        code=("core", "theses", "market", "audit", "pipeline"),
+        code=("core", "stats", "theses", "market", "evaluate", "audit", "pipeline"),
         outputs=("audit/leaks.json", "audit/hindsight.jsonl", "audit/contamination.json"),
         absent=_instructions_alone,
     ),
@@ -324,7 +326,8 @@ STAGES: tuple[Stage, ...] = (
         ),
         needs=("theses", "prices", "split", "samples", "train", "evaluate", "backtest", "audit"),
         code=("core", "report", "pipeline"),
-        outputs=("report.html", "report.json", "report.schema.json", "train/README.md"),
+        outputs=("report.html", "report.json", "report.schema.json"),
+        optional=("train/README.md",),  # the model card, where a model was trained
         sources=_all_sources,
         tolerant=True,
     ),

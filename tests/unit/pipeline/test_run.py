@@ -204,6 +204,15 @@ def test_without_prices_the_market_stages_are_left_out(study: Path) -> None:
     assert [name for name, status in outcome.items() if status == "left out"] == ["prices", "backtest"]
 
 
+def test_a_model_card_is_of_a_trained_model(study: Path, tmp_path: Path) -> None:
+    card = tmp_path / "runs" / "study" / "train" / "README.md"
+    run(load_config(study), skip=("train", "evaluate", "backtest", "audit"))
+    assert not card.exists()
+    result = run(load_config(study), skip=("evaluate", "backtest", "audit"))
+    assert card.exists()
+    assert result.outcomes[-1].status == "done"
+
+
 def test_while_it_runs_the_state_says_what_the_manifest_will_say(study: Path, tmp_path: Path) -> None:
     folder = tmp_path / "runs" / "study"
     seen = []
