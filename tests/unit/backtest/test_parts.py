@@ -87,6 +87,15 @@ def test_index_is_bought_and_held(walk, everywhere):
     assert result.metrics["relative"]["benchmark"] == "index"
 
 
+def test_index_fills_where_the_strategy_does(walk, everywhere):
+    from dataclasses import replace
+
+    prices, other = walk(20, 2), walk(20, 1, seed=9)
+    options = BacktestOptions(execution="next_close", transaction_cost=0, slippage=0, nulls=0)
+    result = run_backtest(everywhere(prices, WORDS), replace(prices, benchmark=other), options)
+    assert result.equity["index"][-1] == pytest.approx(100_000 * other.close[-1, 0] / other.close[1, 0], rel=2e-3)
+
+
 def test_staggered_books():
     target = np.array([[1.0], [0.0], [3.0], [0.0]])
     present = np.array([[True], [True], [True], [False]])
