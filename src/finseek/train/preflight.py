@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from finseek.train.check import CheckReport
+from finseek.train.check.job import CheckReport
 from finseek.train.engines.first import adapters
 from finseek.train.engines.prepared import prepare
 from finseek.train.engines.settings import process_settings

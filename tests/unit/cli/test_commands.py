@@ -12,9 +12,8 @@ from pathlib import Path
 import pytest
 from typer.main import get_group
 
-from finseek.cli.main import app, flags_first, only
-
 from finseek.audit.trials import verify_trials
+from finseek.cli.main import app, flags_first, only
 
 SIGNALS = "ticker,as_of_date,action\nAAA,2024-01-02,BUY\nAAA,2024-01-03,HOLD\n"
 PRICES = """date,ticker,open,high,low,close,adjusted_close,volume

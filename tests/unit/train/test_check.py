@@ -11,7 +11,7 @@ import torch
 from finseek.core.errors import InputError
 from finseek.model import DeepSeekV3
 from finseek.samples import Encoder, load_samples
-from finseek.train.check import CheckReport, check_job
+from finseek.train.check.job import CheckReport, check_job
 from finseek.train.data import encode_samples
 from finseek.train.engines.first import first_model
 

@@ -17,8 +17,8 @@ from finseek.model import DeepSeekV3
 from finseek.model.lora import add_lora
 from finseek.samples import Encoder, load_samples
 from finseek.train import ModelInit, TrainJob, TrainOptions, load_engine
-from finseek.train.check import CheckReport, check_job
-from finseek.train.check_model import least_loss
+from finseek.train.check.job import CheckReport, check_job
+from finseek.train.check.model import least_loss
 from finseek.train.data import encode_samples
 from finseek.train.engines.batches import TensorBatch, tensors
 from finseek.train.engines.first import first_model

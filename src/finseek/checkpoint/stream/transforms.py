@@ -14,7 +14,6 @@ from finseek.checkpoint.shards import ITEMSIZE, TensorInfo
 from finseek.checkpoint.stream.direct import Bytes
 from finseek.core.errors import FinseekError
 
-FLOATS = {*FORMATS, *BY_HEADER}
 LARGEST_FINITE = {"BF16": 0x7F7F, "F16": 0x7BFF, "F32": 0x7F7FFFFF}  # bit patterns without the sign
 
 

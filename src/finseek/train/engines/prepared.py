@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from finseek.core.progress import Progress, silent
 from finseek.model import DeepSeekV3
 from finseek.samples import Encoder, Sample, load_samples
-from finseek.train.check import CheckReport, check_job
+from finseek.train.check.job import CheckReport, check_job
+from finseek.train.check.probe import Subject
 from finseek.train.data import BatchPlan, TokenSet, encode_samples_of
 from finseek.train.engines.first import check_base, first_model
 from finseek.train.job import TrainJob
-from finseek.train.probe import Subject
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from finseek.core.artifacts import remove_partials
 from finseek.core.errors import ConfigError
 from finseek.core.progress import Progress, silent
 from finseek.model.imports import quiet_imports
-from finseek.train.check import CheckReport
+from finseek.train.check.job import CheckReport
 from finseek.train.engines.batches import GlobalBatches, StepBatch, TensorBatch
 from finseek.train.engines.running import Run
 from finseek.train.engines.settings import process_settings

@@ -22,10 +22,10 @@ from transformers import PreTrainedTokenizerFast, PrinterCallback, TrainerCallba
 from trl import SFTConfig, SFTTrainer
 
 from finseek.model.loss import IGNORED
+from finseek.train.check.probe import Subject
 from finseek.train.engines.batches import GlobalBatches, StepBatch, TensorBatch
 from finseek.train.engines.optimizer import adamw
 from finseek.train.job import TrainJob
-from finseek.train.probe import Subject
 from finseek.train.schedule import learning_rate
 
 FIGURES = ("loss_sum", "action_sum", "action_count")

@@ -13,7 +13,7 @@ import numpy as np
 from finseek.core.errors import InputError
 from finseek.model import DeepSeekV3
 from finseek.samples import Encoder, Sample
-from finseek.train.check_model import (
+from finseek.train.check.model import (
     STEPS,
     Finding,
     check_experts,
@@ -21,10 +21,10 @@ from finseek.train.check_model import (
     check_labels,
     check_overfit,
 )
+from finseek.train.check.probe import Subject, affordable
 from finseek.train.data import ACTION, TokenSet
 from finseek.train.engines.batches import TensorBatch, tensors
 from finseek.train.options import TrainOptions
-from finseek.train.probe import Subject, affordable
 
 ROWS = 8
 

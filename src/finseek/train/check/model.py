@@ -10,10 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from finseek.train.engines.batches import TensorBatch
-from finseek.train.engines.optimizer import adamw
-from finseek.train.options import TrainOptions
-from finseek.train.probe import (
+from finseek.train.check.probe import (
     Subject,
     affordable,
     bias_passes,
@@ -25,6 +22,9 @@ from finseek.train.probe import (
     size_of,
     wake_adapters,
 )
+from finseek.train.engines.batches import TensorBatch
+from finseek.train.engines.optimizer import adamw
+from finseek.train.options import TrainOptions
 
 STEPS = 40  # at the job's own rate, which must not explode
 MEMORISE = 160  # more of them at a rate that learns by heart

@@ -1,0 +1,1 @@
+"""What is looked at before the first step of training: samples, their ids and masks, the model."""
