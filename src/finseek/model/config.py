@@ -250,7 +250,7 @@ def _yarn(raw: Mapping[str, Any]) -> YarnScaling | None:
     unknown = sorted(raw.keys() - known - {"type", "rope_type"})
     _rule(not unknown, "rope_scaling", unknown, f"has keys that are not implemented; known are {sorted(known)}")
     for key in ("factor", "original_max_position_embeddings"):
-        value = raw.get(key)
+        value: Any = raw.get(key)
         _rule(type(value) in (int, float) and value > 0, f"rope_scaling.{key}", value, "must be a number above 0")
     # Absent mscales mean the plain YaRN temperature on the rotation and none on the softmax.
     return YarnScaling(**{"mscale": 0.0, "mscale_all_dim": 0.0, **{k: raw[k] for k in known & raw.keys()}})

@@ -107,7 +107,7 @@ def choose_targets(
         raise ConfigError(f"lora.target_modules: empty; name some of {', '.join(known)}")
     stacked = STACKED if EXPERTS in names else ()
     as_parameters = tuple(name for name in names if routed and name.rpartition(".")[2] in TAKEN_FOR_EXPERTS)
-    notices = ()
+    notices: tuple[str, ...] = ()
     if dropout and (stacked or as_parameters):
         named = [*(["routed experts"] if stacked else []), *([", ".join(as_parameters)] if as_parameters else [])]
         what = " and of ".join(named)

@@ -65,7 +65,7 @@ def _score_batch(
 ) -> list[np.ndarray]:
     device = model.lm_head.weight.device
     tokens, padding = (part.to(device) for part in _pad(prompts, left=True))
-    cache = Cache.empty(model, *tokens.shape, padding)
+    cache = Cache.empty(model, len(prompts), tokens.shape[1], padding)
     h = advance(model, cache, tokens, last=True)
 
     owner = torch.tensor([i for i, group in enumerate(continuations) for _ in group], dtype=torch.int64, device=device)

@@ -87,14 +87,14 @@ class TokenSet:
             pad_id: token of padding.
             shape: (B, T) to pad to instead.
         """
-        rows = [row if isinstance(row, tuple) else (int(row),) for row in rows]
-        longest = max((int(self.lengths[list(row)].sum()) for row in rows), default=EMPTY_WIDTH)
-        shape = shape or (max(len(rows), 1), longest)
+        packed = [row if isinstance(row, tuple) else (row,) for row in rows]
+        longest = max((int(self.lengths[list(row)].sum()) for row in packed), default=EMPTY_WIDTH)
+        shape = shape or (max(len(packed), 1), longest)
         ids = np.full(shape, pad_id, dtype=np.int64)
         mask, action = np.zeros(shape, dtype=bool), np.zeros(shape, dtype=bool)
         weight = np.zeros(shape, dtype=np.float32)
         segments = np.zeros(shape, dtype=np.int64)
-        for place, row in enumerate(rows):
+        for place, row in enumerate(packed):
             at = 0
             for number, sample in enumerate(row):
                 start, end = self.starts[sample], self.starts[sample + 1]
@@ -105,7 +105,7 @@ class TokenSet:
                 action[place, here] = self.roles[start:end] == ACTION
                 segments[place, here] = number
             segments[place, at:] = len(row)
-        shared = any(len(row) > 1 for row in rows)
+        shared = any(len(row) > 1 for row in packed)
         return Batch(ids, mask, weight, action, segments if shared else None)
 
 

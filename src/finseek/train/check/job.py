@@ -103,7 +103,7 @@ def first_batch(tokens: TokenSet, options: TrainOptions, subject: Subject) -> Te
     rows = ROWS
     while True:
         chosen = np.unique(np.linspace(0, len(tokens) - 1, rows).astype(np.int64))
-        batch = tensors(tokens.collate(chosen, weights, subject.pad or 0))
+        batch = tensors(tokens.collate(chosen.tolist(), weights, subject.pad or 0))
         if rows == 1 or affordable(subject.model, batch, STEPS):
             return TensorBatch(*(None if each is None else each.to(device) for each in batch))
         rows //= 2

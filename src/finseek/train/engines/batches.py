@@ -61,7 +61,7 @@ class StepBatch(NamedTuple):
 Lay = Callable[[TokenSet, NDArray[np.int64], NDArray[np.float32]], list[TensorBatch]]
 
 
-class GlobalBatches(IterableDataset[StepBatch]):  # type: ignore[misc]
+class GlobalBatches(IterableDataset[StepBatch]):
     """The global batches of the steps ``first`` to ``end`` - 1.
 
     Args:

@@ -69,7 +69,8 @@ class Run(ABC):
     def __init__(self, job: TrainJob, progress: Progress) -> None:
         self.job, self.options, self.progress = job, job.options, progress
         several = dist.is_initialized()
-        self.rank, self.world = (dist.get_rank(), dist.get_world_size()) if several else (0, 1)
+        self.rank: int = dist.get_rank() if several else 0
+        self.world: int = dist.get_world_size() if several else 1
         self.prepared = prepare(job, progress)
         self.fingerprint = fingerprint(job)
         self.earlier = newest_state(job.output, self.fingerprint, self.rank)

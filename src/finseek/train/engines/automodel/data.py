@@ -33,7 +33,7 @@ def write_arrays(folder: Path, samples: TokenSet, answer_only: bool) -> None:
     np.save(folder / "starts.npy", samples.starts)
 
 
-class Rows(Dataset[dict[str, NDArray[np.int32]]]):  # type: ignore[misc]
+class Rows(Dataset[dict[str, NDArray[np.int32]]]):
     """Rows in the order in which they are wanted, ``EMPTY`` where there is none."""
 
     def __init__(self, folder: str, order: NDArray[np.int64]) -> None:

@@ -23,7 +23,7 @@ from finseek.train.schedule import learning_rate
 from finseek.train.state import LOG
 
 
-class PlannedRate(OptimizerParamScheduler):  # type: ignore[misc]
+class PlannedRate(OptimizerParamScheduler):
     """AutoModel's scheduler with the rates of :func:`finseek.train.schedule.learning_rate`."""
 
     options: TrainOptions
@@ -34,7 +34,7 @@ class PlannedRate(OptimizerParamScheduler):  # type: ignore[misc]
         return learning_rate(self.num_steps, self.total, self.options)
 
 
-class PlannedSteps(StepScheduler):  # type: ignore[misc]
+class PlannedSteps(StepScheduler):
     """AutoModel's steps, validated and saved at the same steps as in every engine."""
 
     save_at_validation: bool
@@ -52,7 +52,7 @@ class PlannedSteps(StepScheduler):  # type: ignore[misc]
         return saved or self.sigterm_received or (self.save_at_validation and self.is_val_step)
 
 
-class Recipe(TrainFinetuneRecipeForNextTokenPrediction):  # type: ignore[misc]
+class Recipe(TrainFinetuneRecipeForNextTokenPrediction):
     """AutoModel's recipe; only its clock and its log are ours."""
 
     def __init__(self, config: ConfigNode, job: TrainJob, steps: int) -> None:

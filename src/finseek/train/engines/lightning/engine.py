@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -90,7 +91,7 @@ def _report(path: Path) -> Progress:
     return tell
 
 
-def _follow(path: Path, progress: Progress) -> Progress:
+def _follow(path: Path, progress: Progress) -> Callable[[], None]:
     def follow() -> None:
         if path.exists():
             progress(*json.loads(path.read_text()))

@@ -74,7 +74,7 @@ class LanguageModule(lightning.LightningModule):
             "router_load": [(counts / counts.sum()).tolist() for counts in load.cpu() if counts.any()],
         }
 
-    @torch.no_grad()  # type: ignore[untyped-decorator]
+    @torch.no_grad()
     def validation_sums(self, batches: Sequence[TensorBatch]) -> list[float]:
         """Σ w·nll and Σ nll of action tokens over all processes."""
         moved = [self.trainer.strategy.batch_to_device(batch) for batch in batches]
@@ -97,7 +97,7 @@ class LanguageModule(lightning.LightningModule):
             if trained is not None:
                 self.place.fill(trained)
 
-    @torch.no_grad()  # type: ignore[untyped-decorator]
+    @torch.no_grad()
     def _move_average(self, step: int) -> None:
         """Average += (1 − d) (weights − average), with d small at first so that the random start is forgotten."""
         if self.average is None:

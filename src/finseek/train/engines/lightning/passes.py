@@ -25,8 +25,9 @@ Backward = Callable[[Tensor], None]
 class Passes(Protocol):
     """How the batches of a step go through the model."""
 
-    shape: tuple[int, int] | None
-    """(b, T) that every batch must have; None takes any."""
+    @property
+    def shape(self) -> tuple[int, int] | None:
+        """(b, T) that every batch must have; None takes any."""
 
     def train(self, batches: Sequence[TensorBatch], total_weight: float, backward: Backward) -> Tensor:
         """Add to the gradients; returns this process's part of ``FIGURES``, float64."""

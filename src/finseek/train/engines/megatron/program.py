@@ -6,6 +6,7 @@ Written by finseek. Only its calls were checked, against the source of the publi
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 from megatron.bridge import AutoBridge
@@ -28,7 +29,7 @@ SETTINGS = json.loads(Path(__file__).with_name("settings.json").read_bytes())
 FOLDER = Path(SETTINGS["folder"])
 
 
-def provider_of(bridge, *, load_weights):
+def provider_of(bridge: AutoBridge, *, load_weights: bool) -> Any:
     """The model with the job's layout."""
     provider = bridge.to_megatron_provider(load_weights=load_weights)
     for name, value in {**SETTINGS["sizes"], **SETTINGS["router"]}.items():
@@ -37,7 +38,7 @@ def provider_of(bridge, *, load_weights):
     return provider
 
 
-def import_base():
+def import_base() -> None:
     """Write the base checkpoint as Megatron has it, shared by the processes."""
     bridge = AutoBridge.from_hf_pretrained(SETTINGS["base"], torch_dtype=torch.bfloat16)
     provider = provider_of(bridge, load_weights=True)
@@ -47,7 +48,7 @@ def import_base():
     bridge.save_megatron_model(model, str(FOLDER / "base"), hf_tokenizer_path=SETTINGS["tokenizer"])
 
 
-def train():
+def train() -> None:
     """Train, or go on from the last checkpoint."""
     bridge = AutoBridge.from_hf_pretrained(SETTINGS["base"], torch_dtype=torch.bfloat16)
     optimizer, scheduler = distributed_fused_adam_with_cosine_annealing(**SETTINGS["optimizer"])
@@ -92,7 +93,7 @@ def train():
     finetune(config, forward_step)
 
 
-def export():
+def export() -> None:
     """Write the trained weights as Hugging Face has them."""
     bridge = AutoBridge.from_hf_pretrained(SETTINGS["base"])
     sizes = {name: value for name, value in SETTINGS["sizes"].items() if name.endswith("_model_parallel_size")}

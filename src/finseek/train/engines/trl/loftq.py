@@ -17,7 +17,7 @@ from finseek.model.state_dict import Shards
 PREFIX = "base_model.model."
 
 
-@torch.no_grad()  # type: ignore[untyped-decorator]
+@torch.no_grad()
 def start_at_what_was_lost(adapted: Any, folder: Path) -> None:
     """Set B A = best rank-r approximation of (W − Q) / s in every adapter beside a 4-bit matrix.
 

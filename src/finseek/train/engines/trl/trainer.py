@@ -31,7 +31,7 @@ from finseek.train.schedule import learning_rate
 FIGURES = ("loss_sum", "action_sum", "action_count")
 
 
-class StepTrainer(SFTTrainer):  # type: ignore[misc]
+class StepTrainer(SFTTrainer):
     """One of its steps is one global batch, in as many passes as it takes.
 
     The loss is Σ w·nll / Σ w over the whole batch, whatever the passes. Nothing is prepared, cut or dropped by TRL:
@@ -201,7 +201,7 @@ class StepTrainer(SFTTrainer):  # type: ignore[misc]
             figures = torch.stack([(exact * weight).sum(), (exact * action).sum(), action.sum().double()])
         return (nll * weight).sum(), figures
 
-    @torch.no_grad()  # type: ignore[untyped-decorator]
+    @torch.no_grad()
     def validation_sums(self, batches: Iterable[TensorBatch]) -> tuple[float, float]:
         """Σ w·nll and Σ nll of action tokens."""
         sums = torch.zeros(3, dtype=torch.float64, device=self.args.device)
@@ -216,14 +216,14 @@ class StepTrainer(SFTTrainer):  # type: ignore[misc]
         """What training changes."""
         return {name: parameter.detach() for name, parameter in _trainable(self.model)}
 
-    @torch.no_grad()  # type: ignore[untyped-decorator]
+    @torch.no_grad()
     def fill(self, weights: dict[str, Tensor]) -> None:
         """Take up what :meth:`trained_weights` gave."""
         for name, parameter in _trainable(self.model):
             parameter.copy_(weights[name])
 
 
-class _AfterStep(TrainerCallback):  # type: ignore[misc]
+class _AfterStep(TrainerCallback):
     def __init__(self, trainer: StepTrainer, after_step: Callable[[StepBatch], None]) -> None:
         self.trainer, self.after_step = trainer, after_step
 
