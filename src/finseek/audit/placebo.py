@@ -16,9 +16,9 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from finseek.core.actions import Labelled
 from finseek.core.errors import InputError
 from finseek.evaluate import EvaluateOptions, Prediction, score_predictions
-from finseek.evaluate.records import Labelled
 from finseek.stats import mean_of, paired_difference, resample_counts, stationary_bootstrap
 from finseek.theses import Thesis
 

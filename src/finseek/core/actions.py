@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import date
 from enum import StrEnum
+from typing import Protocol
 
 from finseek.core.errors import InputError
 
@@ -25,6 +27,22 @@ class Action(StrEnum):
     def direction(self) -> int:
         """Sign of the position that the action asks for: -1, 0 or 1."""
         return (self.rank > 0) - (self.rank < 0)
+
+
+class Labelled(Protocol):
+    """Anything with an action at a date; a thesis is one."""
+
+    @property
+    def ticker(self) -> str:
+        """Upper case."""
+
+    @property
+    def as_of_date(self) -> date:
+        """The session after whose close the action was known."""
+
+    @property
+    def action(self) -> Action:
+        """The opinion."""
 
 
 ACTIONS: tuple[Action, ...] = tuple(Action)

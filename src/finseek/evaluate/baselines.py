@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from finseek.core.actions import ACTIONS, Action
+from finseek.core.actions import ACTIONS, Action, Labelled
 from finseek.core.errors import InputError
 from finseek.evaluate.learned import Floats, feature_matrix, learned
-from finseek.evaluate.records import Labelled, Prediction
+from finseek.evaluate.records import Prediction
 
 if TYPE_CHECKING:
     from finseek.market import Snapshots

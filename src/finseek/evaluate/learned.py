@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from finseek.core.actions import ACTIONS, Action
+from finseek.core.actions import ACTIONS, Action, Labelled
 from finseek.core.errors import InputError, MissingPart
-from finseek.evaluate.records import Labelled
 
 if TYPE_CHECKING:
     from finseek.market import Snapshots

@@ -1,31 +1,14 @@
-"""One row of an evaluation, and what a label looks like to it."""
+"""One row of an evaluation."""
 
 from __future__ import annotations
 
 from datetime import date
-from typing import Protocol
 
 import msgspec
 
 from finseek.core.actions import Action
 
 SCORED = "scored"
-
-
-class Labelled(Protocol):
-    """Anything with a teacher's action at a date; a thesis is one."""
-
-    @property
-    def ticker(self) -> str:
-        """Ticker."""
-
-    @property
-    def as_of_date(self) -> date:
-        """The session after whose close the action was known."""
-
-    @property
-    def action(self) -> Action:
-        """The teacher's action."""
 
 
 class Prediction(msgspec.Struct, frozen=True):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from finseek.core.actions import ACTIONS, Action
+from finseek.core.actions import ACTIONS, Action, Labelled
 from finseek.core.errors import InputError
 from finseek.evaluate.baselines import majority, persistence
 from finseek.evaluate.breakdown import breakdowns
@@ -24,7 +24,7 @@ from finseek.evaluate.classification import (
 )
 from finseek.evaluate.financial import Floats, Ints, direction_sums, financial_metrics, row_returns
 from finseek.evaluate.options import EvaluateOptions
-from finseek.evaluate.records import SCORED, Labelled, Prediction
+from finseek.evaluate.records import SCORED, Prediction
 from finseek.stats import Statistic, interval, mean_of, paired_difference, resample_counts, stationary_bootstrap
 
 if TYPE_CHECKING:

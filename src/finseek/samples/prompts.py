@@ -12,7 +12,7 @@ from datetime import date
 from itertools import groupby
 from typing import Protocol
 
-from finseek.core.actions import Action
+from finseek.core.actions import Action, Labelled
 from finseek.core.errors import InputError
 from finseek.samples.options import PromptOptions
 from finseek.samples.records import Sample
@@ -28,26 +28,10 @@ class SnapshotText(Protocol):
         """The words of the prompt; InputError where the ticker has no bar at that session."""
 
 
-class DatedAction(Protocol):
-    """What the history of a ticker is made of."""
-
-    @property
-    def ticker(self) -> str:
-        """Upper case."""
-
-    @property
-    def as_of_date(self) -> date:
-        """The session after whose close the action was known."""
-
-    @property
-    def action(self) -> Action:
-        """The opinion."""
-
-
 class History:
     """The actions of each ticker by date; answers only with what is earlier than the day that is asked for."""
 
-    def __init__(self, theses: Iterable[DatedAction]) -> None:
+    def __init__(self, theses: Iterable[Labelled]) -> None:
         known = sorted((thesis.ticker, thesis.as_of_date, thesis.action) for thesis in theses)
         self._by_ticker: Mapping[str, tuple[list[date], list[Action]]] = {
             ticker: ([day for _, day, _ in rows], [action for _, _, action in rows])
@@ -69,7 +53,7 @@ def build_samples(
     options: PromptOptions,
     *,
     split: str,
-    history: Iterable[DatedAction] | History = (),
+    history: Iterable[Labelled] | History = (),
 ) -> list[Sample]:
     """One sample a thesis, in their order.
 
@@ -92,7 +76,7 @@ def iterate_built(
     options: PromptOptions,
     *,
     split: str,
-    history: Iterable[DatedAction] | History = (),
+    history: Iterable[Labelled] | History = (),
 ) -> Iterator[Sample]:
     """As :func:`build_samples`, one by one."""
     known = history if isinstance(history, History) else History(history if options.last_actions else ())

@@ -8,10 +8,7 @@ from typing import Any
 
 import msgspec
 
-from finseek.core.artifacts import atomic_file
-from finseek.core.errors import ArtifactError
-
-BUFFER = 1 << 20  # a sample is longer than a third of Python's own buffer: one system call for 400, not for 3
+from finseek.core.records import iterate_records, write_records
 
 
 class Sample(msgspec.Struct, frozen=True, gc=False):
@@ -32,13 +29,7 @@ class Sample(msgspec.Struct, frozen=True, gc=False):
 
 def write_samples(path: Path, samples: Iterable[Sample]) -> int:
     """Write samples as JSON lines, whole or not at all; return their number."""
-    encode = msgspec.json.Encoder().encode
-    count = 0
-    with atomic_file(path) as partial, partial.open("wb", BUFFER) as lines:
-        for sample in samples:
-            lines.write(encode(sample) + b"\n")
-            count += 1
-    return count
+    return write_records(path, samples)
 
 
 def iterate_samples(path: Path) -> Iterator[Sample]:
@@ -47,16 +38,7 @@ def iterate_samples(path: Path) -> Iterator[Sample]:
     Raises:
         ArtifactError: the file is missing or a line is no sample.
     """
-    decode = msgspec.json.Decoder(Sample).decode
-    try:
-        with path.open("rb") as lines:
-            for number, line in enumerate(lines, 1):
-                try:
-                    yield decode(line)
-                except (msgspec.DecodeError, UnicodeDecodeError) as error:
-                    raise ArtifactError(f"{path}:{number} is no sample ({error}): run the samples stage") from error
-    except OSError as error:
-        raise ArtifactError(f"{path} cannot be read ({error.strerror}): run the samples stage") from error
+    return iterate_records(path, Sample, "samples")
 
 
 def load_samples(path: Path) -> list[Sample]:

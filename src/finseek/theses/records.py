@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from datetime import date
 from hashlib import sha256
 from pathlib import Path
@@ -11,8 +11,7 @@ from typing import Any
 import msgspec
 
 from finseek.core.actions import Action
-from finseek.core.artifacts import write_lines
-from finseek.core.errors import ArtifactError
+from finseek.core.records import iterate_records
 
 
 class Thesis(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
@@ -74,28 +73,13 @@ def thesis_uid(ticker: str, as_of_date: date) -> str:
     return sha256(f"{ticker}|{as_of_date.isoformat()}".encode()).hexdigest()[:16]
 
 
-def write_records(path: Path, records: Iterable[Thesis | Reject]) -> int:
-    """Write records as JSON lines, whole or not at all; return their number."""
-    encode = msgspec.json.Encoder().encode
-    return write_lines(path, map(encode, records))
-
-
 def iterate_theses(path: Path) -> Iterator[Thesis]:
     """Read theses one by one from JSON lines that finseek wrote.
 
     Raises:
-        ArtifactError: the file is missing or a line is not a thesis.
+        ArtifactError: the file is missing or a line is no thesis.
     """
-    decode = msgspec.json.Decoder(Thesis).decode
-    try:
-        with path.open("rb") as lines:
-            for number, line in enumerate(lines, 1):
-                try:
-                    yield decode(line)
-                except (msgspec.DecodeError, UnicodeDecodeError) as error:
-                    raise ArtifactError(f"{path}:{number} is not a thesis ({error}): run the theses stage") from error
-    except OSError as error:
-        raise ArtifactError(f"{path} cannot be read ({error.strerror}): run the theses stage") from error
+    return iterate_records(path, Thesis, "theses")
 
 
 def load_theses(path: Path) -> list[Thesis]:
