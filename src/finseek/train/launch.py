@@ -108,9 +108,10 @@ def slurm_script(
             *options.setup,
             'read -r head < <(scontrol show hostnames "$SLURM_JOB_NODELIST")',
             # bash runs a trap only between commands, so the step runs in the background and is waited for.
-            "trap 'kill -USR1 \"$step\" 2>/dev/null || :' USR1 TERM",
+            "trap 'told=yes; kill -USR1 \"${step:-}\" 2>/dev/null || :' USR1 TERM",
             f"{srun} {line} &",
             "step=$!",
+            '[ -z "${told:-}" ] || kill -USR1 "$step"  # told before the step had a name',
             # A wait that a signal interrupts says nothing of the step, which goes on.
             'while kill -0 "$step" 2>/dev/null; do wait "$step" || :; done',
             'wait "$step" && status=0 || status=$?',

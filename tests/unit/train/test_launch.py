@@ -92,6 +92,16 @@ def test_a_signal_reaches_the_step_and_a_saved_job_is_requeued(
     assert done.returncode == status
 
 
+def test_a_signal_before_the_step_has_a_name_reaches_it(cluster: Path, tmp_path: Path) -> None:
+    ready = tmp_path / "ready"
+    ending = f"trap 'echo told; exit {Stopped.exit_code}' USR1"
+    stub(cluster, "srun", f"{ending}; touch {ready}; for _ in {{1..200}}; do sleep 0.05; done")
+    text = slurm_script("r", PROGRAM, ["c.yaml"], ParallelOptions(), SlurmOptions(gpus=False), tmp_path)
+    done = run(text.replace("step=$!", f"until [ -e {ready} ]; do sleep 0.01; done; kill -USR1 $$; step=$!"))
+    assert done.stdout.splitlines() == ["told", "requeued 31"]
+    assert done.returncode == Stopped.exit_code
+
+
 def test_a_refusal_of_slurm_is_told(cluster: Path, tmp_path: Path) -> None:
     stub(cluster, "sbatch", "echo 'no such partition' >&2; exit 1")
     with pytest.raises(FinseekError, match="no such partition"):
