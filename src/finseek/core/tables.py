@@ -109,7 +109,7 @@ def _refuse_short_rows(path: Path, name: str) -> None:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[IO[bytes]]:
+def _opened(path: Path) -> Iterator[IO[bytes] | gzip.GzipFile]:
     with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as file:
         yield file
 
