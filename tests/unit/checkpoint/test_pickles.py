@@ -16,7 +16,7 @@ from finseek.core.errors import FinseekError, InputError
 from finseek.evaluate.backends.huggingface import HuggingFaceBackend
 from finseek.evaluate.options import EvaluateOptions
 from finseek.model import DeepSeekConfig, DeepSeekV3
-from finseek.train.engines.trl_model import _checked_config
+from finseek.train.engines.trl.model import _checked_config
 from finseek.train.state import load_file
 
 

@@ -68,7 +68,7 @@ def test_any_predictions_are_scored_and_every_look_is_a_trial(files: Path) -> No
         (f"{HEAD}\nZZZ,2022-03-28,BUY,BUY\n", "'ZZZ'"),
         (f"{HEAD}\nS0,2022-03-28,BUY,BUY\nS0,2022-03-28,BUY,BUY\n", "row 2: S0 as of 2022-03-28 is on row 1 already"),
         (f"{HEAD}\nS0,2022-03-28,BUY,I would not buy\n", "row 1: action 'I would not buy' is none of"),
-        (HEAD.replace(",", ";"), "lack the columns"),
+        (HEAD.replace(",", ";"), "separated by semicolons"),
     ],
 )
 def test_a_broken_file_is_one_line_and_leaves_nothing(files: Path, content: str, part: str) -> None:
