@@ -84,7 +84,8 @@ def test_the_script_runs_the_step_and_keeps_its_status(
 def test_a_signal_reaches_the_step_and_a_saved_job_is_requeued(
     cluster: Path, tmp_path: Path, ending: str, status: int, said: list[str]
 ) -> None:
-    stub(cluster, "srun", f"trap 'echo told; {ending}' USR1; kill -USR1 $PPID; while :; do sleep 0.05; done")
+    wait = "for _ in {1..200}; do sleep 0.05; done"  # should it not be told, it ends
+    stub(cluster, "srun", f"trap 'echo told; {ending}' USR1; kill -USR1 $PPID; {wait}")
     text = slurm_script("r", PROGRAM, ["c.yaml"], ParallelOptions(), SlurmOptions(gpus=False), tmp_path)
     assert "gpus-per-node" not in text
     done = run(text)
