@@ -1,7 +1,8 @@
 """FP8 to BF16 on 2 GB in DeepSeek-V3's shapes: ours, the same pipeline without arithmetic, and the naive way.
 
 Needs about 8 GB under a temporary folder (--folder chooses where) and removes them. Each variant runs in a process of
-its own, so that peak memory is its own; variants take turns, and ratios are within a turn.
+its own, so that peak memory is its own; variants take turns, each turn in an order of its own, for what one leaves to
+the disk (blocks to discard, pages to write back) slows the next; ratios are within a turn.
 
     python benchmarks/checkpoint_dequantize.py [--parts pipeline memory kernels] [--turns 3] [--folder DIR]
 """
@@ -20,6 +21,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 
 import numpy as np
 
@@ -228,8 +230,8 @@ def pipeline(root: Path, turns: int, nbytes: int, variants: list[str]) -> dict[s
     source = root / "source"
     make_source(source, nbytes, shards=8)
     runs: dict[str, list[dict[str, float]]] = {name: [] for name in variants}
-    for _ in range(turns):
-        for name in variants:
+    for turn in range(turns):
+        for name in Random(turn).sample(variants, len(variants)):
             runs[name].append(measure(name, source, root))
             print(f"{name:24} {runs[name][-1]}", file=sys.stderr)
     shutil.rmtree(source)

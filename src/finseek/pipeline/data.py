@@ -82,13 +82,15 @@ def _realised(prices: Prices, options: SplitSection) -> Label:
 
 def build_the_samples(context: StageContext) -> dict[str, Any]:
     """Stage ``samples``: chat samples of each split, and the tokenizer, trained on the training split alone."""
-    from finseek.market import snapshots
     from finseek.samples import train_split_tokenizer, write_sample_files
     from finseek.samples.export import export_samples
 
     prompt, paths, seed = context.config.prompt, context.paths, context.config.run.seed
-    prices = run_prices(context)
-    market = snapshots(prices, prompt.snapshot) if prices else None
+    market = None
+    if prices := run_prices(context):
+        from finseek.market import snapshots
+
+        market = snapshots(prices, prompt.snapshot)
     counts: dict[str, Any] = dict(
         write_sample_files(paths.split, paths.theses / "all.jsonl", paths.samples, market, prompt, context.progress)
     )
@@ -164,11 +166,11 @@ def copy_tokenizer(source: Path, target: Path) -> None:
 
 def run_prices(context: StageContext) -> Any:
     """The price table of the run; None in a run without prices."""
+    if "prices" not in context.present:
+        return None
     from finseek.market import PricesOptions, load_prices
 
     file = context.paths.prices / "prices.parquet"
-    if "prices" not in context.present:
-        return None
     return load_prices(file, PricesOptions(benchmark=context.config.prices.benchmark))
 
 
