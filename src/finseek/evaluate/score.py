@@ -23,7 +23,7 @@ from finseek.evaluate.classification import (
     shape_cells,
 )
 from finseek.evaluate.financial import Floats, Ints, direction_sums, financial_metrics, row_returns
-from finseek.evaluate.options import EvaluateOptions
+from finseek.evaluate.options import DEFAULT_BLOCK, EvaluateOptions
 from finseek.evaluate.records import SCORED, Prediction
 from finseek.stats import Statistic, interval, mean_of, paired_difference, resample_counts, stationary_bootstrap
 
@@ -96,10 +96,12 @@ def score_predictions(
     order = sorted(range(len(predictions)), key=lambda i: (predictions[i].as_of_date, predictions[i].ticker))
     _check(rows)
     days, session = np.unique(np.array([row.as_of_date for row in rows], dtype="datetime64[D]"), return_inverse=True)
+    # Blocks longer than the sample would draw it as it is, and intervals would have hardly any width.
+    block = min(options.mean_block, max(float(len(days)), DEFAULT_BLOCK))
     truth = np.array([_CODE[row.gt_action] for row in rows])
     answer = codes([row.pred_action for row in rows])
     rng = np.random.default_rng(seed)
-    indices = stationary_bootstrap(len(days), options.mean_block, options.bootstrap_resamples, rng)
+    indices = stationary_bootstrap(len(days), block, options.bootstrap_resamples, rng)
     counts = resample_counts(indices)
     cells = session_cells(truth, answer, session, len(days))
 
@@ -131,7 +133,7 @@ def score_predictions(
         rows=_account(rows, len(days)),
         bootstrap={
             "resamples": options.bootstrap_resamples,
-            "mean_block": options.mean_block,
+            "mean_block": block,
             "level": options.level,
             "seed": seed,
             "unit": "session",

@@ -79,4 +79,6 @@ def _contamination(context: StageContext) -> dict[str, Any]:
 
 def _accuracy(part: dict[str, Any]) -> str:
     found = part["classification"]["all"]["accuracy"]
+    if found["low"] is None:
+        return f"{found['value']:.3f} (no interval)"
     return f"{found['value']:.3f} [{found['low']:.3f}, {found['high']:.3f}]"

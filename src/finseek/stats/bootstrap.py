@@ -81,8 +81,13 @@ def stationary_bootstrap(n: int, mean_block: float, n_resamples: int, rng: np.ra
 
 
 def resample_counts(indices: Indices) -> Floats:
-    """How often each resample drew each session: (R, S) from indices (R, S)."""
+    """How often each resample drew each session: (R, S) from indices (R, S).
+
+    NaN for a single session, which can only be drawn as it is: an interval from it would have no width.
+    """
     resamples, n = indices.shape
+    if n == 1:
+        return np.full((resamples, 1), np.nan)
     flat = indices + n * np.arange(resamples)[:, None]
     return np.bincount(flat.ravel(), minlength=resamples * n).reshape(resamples, n).astype(np.float64)
 
@@ -133,8 +138,10 @@ def interval(estimate: float, draws: Floats, level: float = 0.95) -> Interval:
         raise InputError(f"level {level} of an interval must lie between 0 and 1, like 0.95")
     valid = draws[np.isfinite(draws)]
     undefined = int(len(draws) - len(valid))
-    if not np.isfinite(estimate) or not len(valid):
+    if not np.isfinite(estimate):
         return Interval(None, None, None, level, None, undefined)
+    if not len(valid):
+        return Interval(float(estimate), None, None, level, None, undefined)
     low, high = np.quantile(valid, [(1 - level) / 2, (1 + level) / 2])
     p_value = (1 + np.count_nonzero(valid - estimate >= estimate)) / (1 + len(valid))
     return Interval(float(estimate), float(low), float(high), level, float(p_value), undefined)

@@ -106,3 +106,19 @@ def test_senseless_rows_are_refused(rows, words):
 def test_a_baseline_of_another_length_is_refused():
     with pytest.raises(InputError, match="baseline x has 1 answers for 4"):
         score_predictions(predictions(1), None, OPTIONS, baselines={"x": [None]})
+
+
+def test_what_cannot_be_resampled_has_no_interval_instead_of_one_without_width():
+    """One session, or blocks longer than the sample, would draw the sample again and again: certainty from nothing."""
+    one = [Prediction(ticker, START, Action.BUY, Action.BUY, "scored") for ticker in "ABC"]
+    found = score_predictions(one, None, OPTIONS, baselines={"sell": [Action.SELL] * 3}).to_json()
+    assert found["classification"]["all"]["accuracy"] == {"value": 1.0, "low": None, "high": None}
+    difference = found["baselines"]["sell"]["difference"]["accuracy"]
+    assert (difference["value"], difference["low"], difference["better"]) == (1.0, None, False)
+    rows = predictions()
+    long = OPTIONS.model_copy(update={"mean_block": 1000.0})
+    accuracy = score_predictions(rows, None, long).to_json()
+    sessions = len({row.as_of_date for row in rows})
+    assert accuracy["bootstrap"]["mean_block"] == max(sessions, 5)
+    figure = accuracy["classification"]["all"]["accuracy"]
+    assert figure["high"] - figure["low"] > 0.02
