@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -65,3 +67,13 @@ def test_a_base_that_does_not_fit_the_samples_is_refused_for_every_engine(make_j
 def test_an_architecture_without_every_token_is_refused(make_job):
     with pytest.raises(ConfigError, match=r"model\.overrides\.vocab_size knows 50 tokens"):
         load_engine("lightning").run(replace(make_job(), init=ModelInit("tiny", None, TINY | {"vocab_size": 50})))
+
+
+def test_an_adapter_names_its_base_wherever_it_is_asked_from(make_job, tmp_path, monkeypatch):
+    base = load_engine("lightning").run(make_job("first", max_steps=1)).checkpoint
+    monkeypatch.chdir(base.parent)
+    job = replace(make_job("adapter", max_steps=1, lora={"rank": 2}), init=ModelInit(path=Path(base.name)))
+    checkpoint = load_engine("lightning").run(job).checkpoint
+    monkeypatch.chdir(tmp_path)
+    named = json.loads((checkpoint / "adapter_config.json").read_text())["base_model_name_or_path"]
+    assert Path(named).samefile(base)
