@@ -117,7 +117,7 @@ def load_chat_template(tokenizer: Path) -> JinjaTemplate:
     environment.filters["tojson"] = lambda value, **_: json.dumps(value, ensure_ascii=False)
     try:
         template = environment.from_string(source)
-    except TemplateError as error:
+    except (TemplateError, SyntaxError, ValueError, ArithmeticError, RecursionError, MemoryError) as error:
         raise InputError(
             f"the chat template of {tokenizer} is broken ({error}): choose another prompt.template"
         ) from None
@@ -125,7 +125,7 @@ def load_chat_template(tokenizer: Path) -> JinjaTemplate:
     def render(messages: list[dict[str, str]]) -> str:
         try:
             return template.render(messages=messages, add_generation_prompt=False, **named)
-        except (TemplateError, TypeError, KeyError, AttributeError) as error:
+        except Exception as error:  # a template is a stranger's program and fails as programs do
             raise InputError(
                 f"the chat template of {tokenizer} fails ({error}): choose another prompt.template"
             ) from None
