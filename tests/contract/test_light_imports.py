@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -39,3 +40,18 @@ def test_importing_a_package_stays_light(module: str) -> None:
 def test_help_imports_no_data_library() -> None:
     loaded = loaded_after("import finseek.cli.main")
     assert not loaded & {*HEAVY, "numpy", "polars", "pydantic", "lxml", "orjson", "rich"}
+
+
+def test_parsing_theses_imports_neither_torch_nor_pandas(tmp_path: Path) -> None:
+    theses = '<stock-theses ticker="AAA"><thesis><as-of-date>2024-01-02</as-of-date><reasoning>It rises.</reasoning>'
+    theses += "<action>buy</action><support>It rose.</support></thesis></stock-theses>"
+    (tmp_path / "AAA.xml").write_text(theses)
+    out = tmp_path / "all.jsonl"
+    words = ["finseek", "--quiet", "theses", "parse", str(tmp_path / "AAA.xml"), "--out", str(out)]
+    words += ["--rejects", str(tmp_path / "rejects.jsonl")]
+    loaded = loaded_after(
+        f"sys.argv = {words}\nfrom finseek.cli.main import main\ntry: main()\nexcept SystemExit: pass"
+    )
+    assert len(out.read_text().splitlines()) == 1
+    assert "finseek" in loaded
+    assert not loaded & set(HEAVY)

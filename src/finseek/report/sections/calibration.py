@@ -6,7 +6,7 @@ from finseek.report.blocks import Chart, Group, Table
 from finseek.report.charts import Line, chart
 from finseek.report.figures import Estimate
 from finseek.report.inputs import Json
-from finseek.report.numbers import interval, number3, percent, plural
+from finseek.report.numbers import GLUE, interval, number3, percent, plural
 
 _MEASURES = (
     ("mean_confidence", "Mean confidence", percent, "how sure the model is on average"),
@@ -36,7 +36,7 @@ def calibration_block(found: Json | None) -> Group | None:
         percent,
         x_title="confidence of the answer",
         zero=True,
-        x_labels=[(tenth / 5, f"{20 * tenth} %") for tenth in range(6)],
+        x_labels=[(quarter / 4, f"{25 * quarter}{GLUE}%") for quarter in range(5)],
         latest=False,
     )
     rows = []
