@@ -102,7 +102,8 @@ def histogram(name: str, draws: Sequence[float], observed: float | None, chance:
     """Draws of the null books, in order, against what the account did."""
     middles, counts = binned(draws)
     half = (middles[1] - middles[0]) / 2 if len(middles) > 1 else 0.5
-    edges = nice_ticks(middles[0] - half, middles[-1] + half)
+    reach = [middles[0] - half, middles[-1] + half, *([observed] if observed is not None else [])]
+    edges = nice_ticks(min(reach), max(reach), 7)
     told = f"; at least as good as this account: p = {number3(chance)}" if chance is not None else ""
     return chart(
         f"chart-null-{name}",
