@@ -56,6 +56,9 @@ def launch(
 
     asked = [text for text in assignments or () if text.startswith("slurm.")]
     kept = [text for text in assignments or () if text not in asked]
+    elsewhere = [text for text in asked if not slurm and not text.startswith("slurm.port=")]
+    if elsewhere:
+        raise ConfigError(f"--set {elsewhere[0]} is asked of Slurm alone: add --slurm, or leave it out")
     if rendezvous is not None:
         _compute_here(context, config, kept, rendezvous, node)
         return
@@ -86,7 +89,7 @@ def launch(
 def _compute_here(context: typer.Context, config: Path, assignments: list[str], rendezvous: str, rank: int) -> None:
     """The first machine runs the stages up to training; the others wait for its job and compute with it."""
     from finseek.cli.shared import execute, load
-    from finseek.core.errors import Stopped
+    from finseek.core.errors import ConfigError, Stopped
     from finseek.train.job import Node
     from finseek.train.launch import STOPPED
     from finseek.train.processes import join, mark_over
@@ -94,6 +97,11 @@ def _compute_here(context: typer.Context, config: Path, assignments: list[str], 
     job, start = os.environ.get("SLURM_JOB_ID"), os.environ.get("SLURM_RESTART_COUNT", "0")
     node = Node(rank, rendezvous, f"{job}-{start}" if job else "by-hand")
     options = load(config, assignments).config
+    if rank >= options.parallel.num_nodes:
+        raise ConfigError(
+            f"--node {rank} is none of the {options.parallel.num_nodes} machines of parallel.num_nodes, which"
+            " count from 0: correct one of them"
+        )
     output = options.run.output_dir / options.run.name / "train"
     if rank:
         join(output, options.parallel, node, options.train.threads, 0.0 if job else time.time())

@@ -6,8 +6,9 @@ import shlex
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from finseek.core.artifacts import write_text
 from finseek.core.errors import FinseekError, MissingPart, Stopped
@@ -21,8 +22,8 @@ STOPPED = "stopped"
 class SlurmOptions(Options):
     """What Slurm is asked for besides nodes and devices."""
 
-    partition: str | None = Field(None, description="Partition; null: the cluster's default.")
-    account: str | None = Field(None, description="Account that pays.")
+    partition: str | None = Field(None, pattern=r"^[^\s\"]+$", description="Partition; null: the cluster's default.")
+    account: str | None = Field(None, pattern=r"^[^\s\"]+$", description="Account that pays.")
     time_limit: str = Field("24:00:00", pattern=r"^(\d+-)?\d{1,3}:\d{2}:\d{2}$", description="Wall time, D-HH:MM:SS.")
     gpus: bool = Field(True, description="Ask for a GPU for each device; false runs on CPUs.")
     cpus_per_device: int = Field(8, ge=1, description="CPU cores of each device.")
@@ -39,6 +40,20 @@ class SlurmOptions(Options):
         if not isinstance(value, int):
             return value
         return f"{value // 3600:02}:{value // 60 % 60:02}:{value % 60:02}"
+
+    @model_validator(mode="after")
+    def _what_fits(self) -> Self:
+        if self.mounts and not self.container:
+            raise ValueError("mounts are mounted into a container, and none is named: set slurm.container")
+        days, _, clock = self.time_limit.rpartition("-")
+        hours, minutes, seconds = map(int, clock.split(":"))
+        limit = ((int(days or 0) * 24 + hours) * 60 + minutes) * 60 + seconds
+        if self.requeue_seconds >= limit:
+            raise ValueError(
+                f"requeue_seconds {self.requeue_seconds} leaves nothing of the time limit {self.time_limit}: the job"
+                " would be stopped and requeued for ever; lower it, or raise slurm.time_limit"
+            )
+        return self
 
 
 def node_commands(program: Sequence[str], arguments: Sequence[str], parallel: ParallelOptions, head: str) -> list[str]:
@@ -91,7 +106,7 @@ def slurm_script(
         "open-mode": "append",
         "signal": f"B:USR1@{options.requeue_seconds}",
     }
-    header = [f"#SBATCH --{key}={value}" for key, value in asked.items() if value is not None]
+    header = [f"#SBATCH --{key}={_quoted(str(value))}" for key, value in asked.items() if value is not None]
     if parallel.num_nodes == 1:
         line = shlex.join([*program, "train", *arguments])
     else:
@@ -124,6 +139,11 @@ def slurm_script(
             "",
         ]
     )
+
+
+def _quoted(value: str) -> str:
+    """A value as sbatch reads it from a script: at white space it would end."""
+    return f'"{value}"' if any(map(str.isspace, value)) else value
 
 
 def submit(script: Path, text: str) -> str:

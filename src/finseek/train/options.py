@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import date
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -75,7 +75,9 @@ class TrainOptions(Options):
     packed_sequence_size: int = Field(
         0, ge=0, description="Tokens of a row that several samples share without seeing each other; 0 pads instead."
     )
-    seeds: tuple[int, ...] = Field((), description="Train once for each; the first goes on. Empty: run.seed alone.")
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(
+        (), description="Train once for each; the first goes on. Empty: run.seed alone."
+    )
     epochs: int = Field(3, ge=1, description="Passes over the training samples, unless max_steps is set.")
     max_steps: int | None = Field(None, ge=1, description="Number of steps; decides instead of epochs when set.")
     global_batch_size: int = Field(64, ge=1, description="Samples of one step, over all devices.")

@@ -8,8 +8,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
-from finseek.core.errors import FinseekError, Stopped
+from finseek.cli.main import app
+from finseek.core.errors import ConfigError, FinseekError, Stopped
 from finseek.pipeline.config import validate_part
 from finseek.train import ParallelOptions
 from finseek.train.launch import SlurmOptions, node_commands, slurm_script, submit
@@ -112,5 +114,43 @@ def test_a_refusal_of_slurm_is_told(cluster: Path, tmp_path: Path) -> None:
 
 
 def test_a_time_that_yaml_takes_for_a_number_is_meant_as_written() -> None:
-    options = validate_part("slurm", SlurmOptions, ["slurm.time_limit=1:30:05", "slurm.mounts=[/data:/data]"])
+    options = validate_part(
+        "slurm", SlurmOptions, ["slurm.time_limit=1:30:05", "slurm.mounts=[/data:/data]", "slurm.container=i"]
+    )
     assert (options.time_limit, options.mounts) == ("01:30:05", ("/data:/data",))
+
+
+def test_a_folder_with_a_space_stays_one_value(tmp_path: Path) -> None:
+    folder = tmp_path / "my runs"
+    text = slurm_script("run", PROGRAM, ["a.yaml"], ParallelOptions(), SlurmOptions(), folder)
+    assert f'#SBATCH --output="{folder}/logs/slurm-%j.log"\n' in text
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        (["slurm.time_limit=00:05:00"], "requeue_seconds 300 leaves nothing of the time limit 00:05:00"),
+        (["slurm.mounts=[/a:/b]"], r"set slurm\.container"),
+        (["slurm.partition=a b"], "should match pattern"),
+    ],
+)
+def test_what_slurm_cannot_do_is_refused(settings: list[str], says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        validate_part("slurm", SlurmOptions, settings)
+    validate_part("slurm", SlurmOptions, ["slurm.time_limit=1-00:05:00", "slurm.requeue_seconds=600"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--set", "slurm.partition=gpu"], "--set slurm.partition=gpu is asked of Slurm alone: add --slurm"),
+        (["--set", "parallel.num_nodes=2", "--rendezvous", "h:1", "--node", "2"], "--node 2 is none of the 2 machines"),
+    ],
+)
+def test_what_a_launch_would_ignore_or_wait_for_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], says: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a.yaml").write_text("run: {name: a}\n")
+    with pytest.raises(ConfigError, match=re.escape(says)):
+        CliRunner().invoke(app, ["launch", "a.yaml", *arguments], catch_exceptions=False)

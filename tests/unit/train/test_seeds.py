@@ -48,6 +48,8 @@ def test_an_interrupted_series_goes_on_with_the_next_seed(make_job):
 def test_a_seed_named_twice_is_refused():
     with pytest.raises(ValueError, match=r"seeds \[1, 1\] repeat"):
         TrainOptions(seeds=(1, 1))
+    with pytest.raises(ValueError, match="greater than or equal to 0"):
+        TrainOptions(seeds=(1, -1))
 
 
 def test_a_seed_that_another_config_trained_is_trained_again(make_job):
