@@ -150,7 +150,8 @@ def survivorship_warning(prices: Prices) -> str:
     """
     if len(prices.sessions) < 60 or not prices.has_bar[-1].all():
         return ""
+    who = "the one ticker trades" if len(prices.tickers) == 1 else f"all {len(prices.tickers)} tickers trade"
     return (
-        f"all {len(prices.tickers)} tickers trade to the last session, {prices.sessions.dates[-1]}: none was delisted, "
+        f"{who} to the last session, {prices.sessions.dates[-1]}: none was delisted, "
         "so the universe was picked with hindsight and absolute returns flatter (survivorship bias)"
     )

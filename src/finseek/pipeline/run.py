@@ -216,7 +216,11 @@ def _description(loaded: LoadedConfig, validity: Validity, chosen: Iterable[Stag
 
 
 def _in_words(counts: dict[str, Any]) -> str:
-    shown = [f"{value:,} {name.replace('_', ' ')}" for name, value in counts.items() if isinstance(value, int)]
+    shown = [
+        f"best at step {value:,}" if name == "best_step" else f"{value:,} {name.replace('_', ' ')}"
+        for name, value in counts.items()
+        if isinstance(value, int)
+    ]
     return f": {', '.join(shown)}" if shown else ""
 
 

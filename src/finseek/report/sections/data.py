@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from finseek.report.blocks import Block, Facts, Group, Notice, Section, Table
 from finseek.report.inputs import Json, ReportInputs, Rows
-from finseek.report.numbers import ABSENT, integer, percent, share
+from finseek.report.numbers import ABSENT, integer, percent, plural, share
 from finseek.report.sections.predictions import spoken
 
 LEAD = (
@@ -39,7 +39,7 @@ def _theses(inputs: ReportInputs) -> list[Block]:
     facts = Facts(
         [
             ("Theses found", integer(summary.get("found")), "in the source"),
-            ("Kept", integer(summary.get("kept")), f"of {integer(len(summary.get('tickers') or ()))} tickers"),
+            ("Kept", integer(summary.get("kept")), f"of {plural(len(summary.get('tickers') or ()), 'ticker')}"),
             ("Rejected", integer(summary.get("rejected")), "each with its reason, below"),
             ("Dated", span, f"on {integer(summary.get('sessions'))} days"),
         ]
