@@ -180,8 +180,16 @@ def _needs_model(config: Config) -> None:
         raise MissingPart("torch", "train", f"train.engine {config.train.engine}")
 
 
-def _needs_device(config: Config) -> None:
-    if config.evaluate.backend != "openai" and config.evaluate.device != "cpu" and find_spec("torch"):
+def _needs_answerer(config: Config) -> None:
+    """Before hours of training: what is asked afterwards has an address, or a device that is here."""
+    server = config.evaluate.openai
+    if config.evaluate.backend == "openai":
+        if not (server.model and (server.base_url or "").startswith(("http://", "https://"))):
+            raise ConfigError(
+                f"evaluate.backend openai asks model {server.model!r} at {server.base_url!r}: set evaluate.openai.model"
+                " and evaluate.openai.base_url to an address that begins with http:// or https://"
+            )
+    elif config.evaluate.device != "cpu" and find_spec("torch"):
         from finseek.evaluate.backends.local import check_device
 
         check_device(config.evaluate.device)
@@ -283,7 +291,7 @@ STAGES: tuple[Stage, ...] = (
         sources=_base_source,
         code=("core", "stats", "theses", "market", "samples", "model", "evaluate", "pipeline"),
         outputs=("evaluate/eval_results.csv", "evaluate/metrics.json"),
-        check=_needs_device,
+        check=_needs_answerer,
         on_instructions="instruction:evaluate_the_instructions",
     ),
     Stage(

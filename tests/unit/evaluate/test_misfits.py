@@ -87,3 +87,13 @@ def test_a_device_that_is_not_here_is_refused_before_any_training():
     evaluate = next(stage for stage in STAGES if stage.name == "evaluate")
     with pytest.raises(InputError, match="is not on this machine"):
         evaluate.check(load_config(None, ["evaluate.device=cuda:99"]).config)
+
+
+@pytest.mark.parametrize(
+    "server", ["{model: m}", "{base_url: 'http://localhost/v1'}", "{model: m, base_url: localhost}"]
+)
+def test_a_server_without_an_address_is_refused_before_any_training(server):
+    evaluate = next(stage for stage in STAGES if stage.name == "evaluate")
+    config = ["evaluate.backend=openai", "evaluate.mode=generate", f"evaluate.openai={server}"]
+    with pytest.raises(ConfigError, match=r"set evaluate\.openai\.model and evaluate\.openai\.base_url to an address"):
+        evaluate.check(load_config(None, config).config)
