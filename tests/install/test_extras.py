@@ -49,7 +49,7 @@ WORK = {
     "trl": (
         ("trl",),
         [f"{TRAIN} --set train.engine=trl",
-         "finseek samples export runs/bare-smoke hub --format hf"],
+         "finseek samples export runs/bare-smoke hub --format huggingface"],
     ),
     "docs": (("train", "docs"), [f"python -m sphinx -W -q -b html {ROOT / 'docs'} html"]),
 }  # fmt: skip
