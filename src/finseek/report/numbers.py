@@ -47,6 +47,12 @@ signed_money = _formatter("+,.0f")
 seconds = _formatter(",.1f", suffix=f"{GLUE}s")
 
 
+def chance(p: Any) -> str:
+    """A p-value: one that the decimals cannot show is below the least that they can."""
+    number = finite(p)
+    return f"<{GLUE}0.001" if number is not None and number < 0.001 else number3(number)
+
+
 def share(part: Any, whole: Any) -> float | None:
     """Part of a whole as a fraction; None where either is absent or the whole is zero."""
     top, bottom = finite(part), finite(whole)

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from finseek.report.charts import Line, chart, intervals, kept_points, log_ticks, nice_ticks, tick_labels
-from finseek.report.numbers import ABSENT, integer, number2, number3, percent, plural, signed_percent
+from finseek.report.numbers import ABSENT, chance, integer, number2, number3, percent, plural, signed_percent
 
 
 def drawn(values: list[float | None], **changes: object) -> str:
@@ -130,6 +130,10 @@ def test_intervals_lie_on_one_scale() -> None:
         (number2, float("nan"), ABSENT),
         (number2, float("inf"), ABSENT),
         (integer, True, ABSENT),
+        (chance, 0.0004, "<\N{NO-BREAK SPACE}0.001"),
+        (chance, 0.001, "0.001"),
+        (chance, 0.0554, "0.055"),
+        (chance, None, ABSENT),
         (integer, 1_234_567, "1,234,567"),
     ],
 )

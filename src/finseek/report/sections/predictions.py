@@ -10,6 +10,7 @@ from finseek.report.figures import Estimate, Figures
 from finseek.report.inputs import Json, ReportInputs
 from finseek.report.numbers import (
     ABSENT,
+    chance,
     integer,
     interval,
     number2,
@@ -234,7 +235,7 @@ def _information(evaluation: Json) -> Table | None:
     )
 
 
-_IC = (("mean", signed_number3), ("standard_error", number3), ("t", number2), ("p_value", number3))
+_IC = (("mean", signed_number3), ("standard_error", number3), ("t", number2), ("p_value", chance))
 
 
 def _examples(examples: Sequence[Json], most: int) -> Quotes | None:
