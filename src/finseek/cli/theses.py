@@ -97,7 +97,7 @@ def folds(
     """
     from finseek.cli.shared import execute
     from finseek.cli.terminal import print_json, print_table
-    from finseek.core.errors import InputError
+    from finseek.core.errors import ConfigError, InputError
     from finseek.market import PricesOptions, load_prices
     from finseek.pipeline.config import validate_part
     from finseek.theses import FoldOptions, write_folds
@@ -107,6 +107,8 @@ def folds(
     result = execute(context, config, last="prices", assignments=[t for t in assignments or () if t not in own])
     if result.outcomes[-1].status == "left out":
         raise InputError(f"folds count sessions and {config} names no prices to take them from: set prices.source")
+    if result.config.split and result.config.split.realised:
+        raise ConfigError("folds hold the theses' own actions, not realised labels: add --set split.realised=null")
     prices = load_prices(
         result.paths.prices / "prices.parquet", PricesOptions(benchmark=result.config.prices.benchmark)
     )

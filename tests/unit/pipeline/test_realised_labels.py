@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from typer.testing import CliRunner
 
+from finseek.cli.main import app
 from finseek.core.actions import ACTIONS, Action
 from finseek.core.errors import ConfigError
 from finseek.pipeline import load_config, run
@@ -87,3 +89,12 @@ def test_what_does_not_fit_is_refused(study: Path, assignments: tuple[str, ...],
 def test_a_placebo_of_theses_says_nothing_of_the_market(study: Path) -> None:
     with pytest.raises(ConfigError, match=r"audit the same config with split\.realised null"):
         run_placebos(load_config(study, REALISED), ["shuffled_labels"])
+
+
+def test_folds_hold_the_theses_own_actions_and_say_so(study: Path, tmp_path: Path) -> None:
+    settings = [part for text in REALISED for part in ("--set", text)]
+    with pytest.raises(ConfigError, match=r"folds hold the theses' own actions, not realised labels: .*realised=null"):
+        CliRunner().invoke(
+            app, ["-q", "theses", "folds", str(study), str(tmp_path / "folds"), *settings], catch_exceptions=False
+        )
+    assert not (tmp_path / "folds").exists()
