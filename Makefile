@@ -11,7 +11,7 @@ demo: $(VENV)/.demo
 	$(BIN)/finseek demo
 
 test: $(VENV)/.test
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # Debian: apt-get install chromium npm slurm-wlm munge
 system: $(VENV)/.test
