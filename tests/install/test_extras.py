@@ -94,9 +94,8 @@ def test_prices_of_yahoo(fresh: Callable[..., Path], study: Path, call: Callable
 def test_unsloth_without_a_gpu_is_said_clearly(fresh: Callable[..., Path], study: Path, call: Callable) -> None:
     """Its pins exclude ours, so nothing is pinned here."""
     programs = fresh("unsloth", pinned=False)
-    done = call(
-        programs / "finseek", "train", "config.yaml", "--set", "train.engine=trl", "--set", "train.unsloth=true",
-        "--set", "train.lora.rank=4", cwd=study, code=None,
-    )  # fmt: skip
+    first, second = f"{TRAIN} --set train.engine=trl", f"{TRAIN} --set train.engine=trl {ADAPTER}"
+    call("bash", "-c", f'PATH="{programs}:$PATH" {first}', cwd=study)
+    done = call("bash", "-c", f'PATH="{programs}:$PATH" {second} --set train.unsloth=true', cwd=study)
     assert "Traceback" not in done.stderr
     assert "Unsloth needs a GPU" in done.stderr

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float64]
 Key = tuple[str, date]
+LARGEST = 2**26  # numbers in a matrix of features, 512 MiB; a fit holds a few of its size, and takes minutes
 
 
 def feature_matrix(
@@ -35,8 +36,17 @@ def feature_matrix(
         ticker: one column for each ticker of the price table, 1 where it is the row's.
         last_actions: ranks of the ticker's last k actions before the row's date, the latest first.
         history: the labels they come from.
+
+    Raises:
+        InputError: a row is no session of the table, or a column for each ticker makes more than ``LARGEST`` numbers.
     """
     prices = snapshots.prices
+    if ticker and len(keys) * len(prices.tickers) > LARGEST:
+        raise InputError(
+            f"{len(keys):,} rows with a column for each of {len(prices.tickers):,} tickers take"
+            f" {8 * len(keys) * len(prices.tickers) / 2**30:.1f} GiB: set prompt.ticker to false, which takes it"
+            " from the model, too"
+        )
     session = prices.sessions.index([day for _, day in keys])
     column = np.array([prices.column(name) for name, _ in keys])
     if (session < 0).any():

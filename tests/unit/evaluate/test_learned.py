@@ -88,3 +88,15 @@ def test_what_cannot_be_had_is_named_with_its_reason(market, monkeypatch):
     assert "momentum" in answers
     with pytest.raises(InputError, match="magic"):
         standard_baselines(rows, training, theses, shown, names=["magic"])
+
+
+def test_a_column_for_each_of_very_many_tickers_is_refused_before_it_fills_the_memory(market, monkeypatch):
+    _, shown, training, rows, theses = market
+    monkeypatch.setattr("finseek.evaluate.learned.LARGEST", len(training) * 8 - 1)
+    answers, absent = standard_baselines(rows, training, theses, shown, seed=1)
+    assert set(absent) == {"logistic", "gradient_boosting"}
+    assert "a column for each of 8 tickers" in absent["logistic"]
+    assert "set prompt.ticker to false" in absent["logistic"]
+    without, none = standard_baselines(rows, training, theses, shown, ticker=False, seed=1)
+    assert not none
+    assert set(answers) < set(without)
