@@ -12,6 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from finseek.model import DeepSeekConfig, DeepSeekV3
+from finseek.samples import Encoder, train_tokenizer
+
 ROOT = Path(__file__).parents[2]
 TRAIN = "finseek run config.yaml --smoke"
 ADAPTER = (
@@ -94,8 +97,11 @@ def test_prices_of_yahoo(fresh: Callable[..., Path], study: Path, call: Callable
 def test_unsloth_without_a_gpu_is_said_clearly(fresh: Callable[..., Path], study: Path, call: Callable) -> None:
     """Its pins exclude ours, so nothing is pinned here."""
     programs = fresh("unsloth", pinned=False)
-    first, second = f"{TRAIN} --set train.engine=trl", f"{TRAIN} --set train.engine=trl {ADAPTER}"
-    call("bash", "-c", f'PATH="{programs}:$PATH" {first}', cwd=study)
-    done = call("bash", "-c", f'PATH="{programs}:$PATH" {second} --set train.unsloth=true', cwd=study)
+    train_tokenizer(["BUY HOLD SELL"], 400, study / "base")
+    size = Encoder(study / "base").vocab_size
+    DeepSeekV3(DeepSeekConfig.preset("tiny", vocab_size=size, num_hidden_layers=2)).save_pretrained(study / "base")
+    adapter = ADAPTER.replace("runs/bare-smoke/train/checkpoint", "base")
+    line = f"{TRAIN} --set train.engine=trl --set train.unsloth=true {adapter}"
+    done = call("bash", "-c", f'PATH="{programs}:$PATH" {line}', cwd=study, code=2)
     assert "Traceback" not in done.stderr
     assert "Unsloth needs a GPU" in done.stderr

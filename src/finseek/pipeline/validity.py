@@ -38,6 +38,7 @@ class Validity:
     def __init__(self, config: Config, root: Path, state: cache.RunState) -> None:
         self.config, self.root, self.state = config, root, state
         self._hashes: dict[Path, str] = {}
+        self._files: dict[str, dict[str, Path]] = {}  # listed once, as they are hashed once
 
     def stands(self, stage: Stage) -> bool:
         """Whether the outputs of a stage, and of all that it rests on, are what this config would make."""
@@ -80,15 +81,20 @@ class Validity:
 
     def external(self, stage: Stage) -> dict[str, str]:
         """SHA-256 of the files outside the run folder that a stage reads."""
-        return {name: self._hash(path) for name, path in external_inputs(stage, self.config).items()}
+        return {name: self._hash(path) for name, path in self._listed(stage).items()}
 
     def sources(self, stage: Stage) -> dict[str, dict[str, Any]]:
         """The same files, each with where it lies, its SHA-256 and its bytes."""
         hashes = self.external(stage)
         return {
             name: {"path": str(path.resolve()), "sha256": hashes[name], "bytes": path.stat().st_size}
-            for name, path in external_inputs(stage, self.config).items()
+            for name, path in self._listed(stage).items()
         }
+
+    def _listed(self, stage: Stage) -> dict[str, Path]:
+        if stage.name not in self._files:
+            self._files[stage.name] = external_inputs(stage, self.config)
+        return self._files[stage.name]
 
     def _hash(self, path: Path) -> str:
         if path not in self._hashes:

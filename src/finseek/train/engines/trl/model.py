@@ -34,18 +34,19 @@ def load_model(job: TrainJob, encoder: Encoder, bf16: bool) -> tuple[nn.Module, 
     is said as a note.
 
     Raises:
-        ConfigError: what the checkpoint, the tokenizer and the options cannot do together.
+        ConfigError: what the checkpoint, the tokenizer, the options and the machine cannot do together.
         InputError: a checkpoint that transformers cannot read.
         MissingPart: bitsandbytes is absent.
     """
     options = job.options
     check_origin(job)
-    absent = _without_unsloth() if options.unsloth else ""
-    if absent:
-        warnings.warn(f"train.unsloth: {absent}: transformers loads the model", Note, stacklevel=2)
+    with_unsloth = options.unsloth and _has_unsloth()
+    if options.unsloth and not with_unsloth:
+        reason = "Unsloth is not installed (pip install 'finseek[unsloth]', in an environment of its own)"
+        warnings.warn(f"train.unsloth: {reason}: transformers loads the model", Note, stacklevel=2)
     with _origin(job, encoder) as folder:
         config = _checked_config(job, folder, encoder)
-        if options.unsloth and not absent:
+        if with_unsloth:
             return _by_unsloth(job, folder), _padding(config, encoder)
         model = _load(job, folder, bf16)
     model.config.use_cache = False
@@ -172,11 +173,19 @@ def _device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def _without_unsloth() -> str:
-    """Why Unsloth cannot be used here; empty where it can."""
+def _has_unsloth() -> bool:
+    """Whether Unsloth is here.
+
+    Raises:
+        ConfigError: it is, and no GPU. What it brings along (Triton) has other kernels fail there, too.
+    """
     if importlib.util.find_spec("unsloth") is None:
-        return "Unsloth is not installed (pip install 'finseek[unsloth]', in an environment of its own)"
-    return "" if torch.cuda.is_available() else "Unsloth needs a GPU and there is none"
+        return False
+    if not torch.cuda.is_available():
+        raise ConfigError(
+            "train.unsloth: Unsloth needs a GPU and there is none: set it to false, in an environment without Unsloth"
+        )
+    return True
 
 
 def _by_unsloth(job: TrainJob, folder: Path) -> nn.Module:
