@@ -4,6 +4,8 @@ import builtins
 
 import numpy as np
 import pytest
+from sklearn.linear_model import LogisticRegression
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from finseek.core.actions import ACTIONS, Action
 from finseek.core.errors import InputError
@@ -100,3 +102,17 @@ def test_a_column_for_each_of_very_many_tickers_is_refused_before_it_fills_the_m
     without, none = standard_baselines(rows, training, theses, shown, ticker=False, seed=1)
     assert not none
     assert set(answers) < set(without)
+
+
+def test_a_fit_leaves_the_other_cores_alone(market, monkeypatch):
+    _, shown, training, rows, theses = market
+    fit, seen = LogisticRegression.fit, []
+
+    def watched(self, *given):
+        seen.extend(library["num_threads"] for library in threadpool_info())
+        return fit(self, *given)
+
+    monkeypatch.setattr(LogisticRegression, "fit", watched)
+    with threadpool_limits(limits=2):
+        standard_baselines(rows, training, theses, shown, names=["logistic"])
+    assert set(seen) == {1}
