@@ -10,7 +10,15 @@ from numpy.typing import NDArray
 
 from finseek.backtest.options import BacktestOptions
 from finseek.core.sessions import YEAR
-from finseek.stats import Interval, bootstrap_interval, mean_of, resample_counts, sharpe_of, stationary_bootstrap
+from finseek.stats import (
+    Interval,
+    block_within,
+    bootstrap_interval,
+    mean_of,
+    resample_counts,
+    sharpe_of,
+    stationary_bootstrap,
+)
 
 Floats = NDArray[np.float64]
 
@@ -18,7 +26,8 @@ Floats = NDArray[np.float64]
 def draw_sessions(sessions: int, options: BacktestOptions) -> Floats:
     """How often each resample draws each session: (R, T), the same for every interval of a backtest."""
     rng = np.random.default_rng(options.null_seed)
-    return resample_counts(stationary_bootstrap(sessions, options.mean_block, options.bootstrap_resamples, rng))
+    block = block_within(options.mean_block, sessions)
+    return resample_counts(stationary_bootstrap(sessions, block, options.bootstrap_resamples, rng))
 
 
 def annual_mean(returns: Floats, counts: Floats) -> dict[str, float | None]:

@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 
 from finseek.core.sessions import YEAR
 from finseek.evaluate.information import information_metrics
-from finseek.evaluate.options import DEFAULT_BLOCK, EvaluateOptions
-from finseek.stats import bootstrap_interval, mean_of, resample_counts, sharpe_of, stationary_bootstrap
+from finseek.evaluate.options import EvaluateOptions
+from finseek.stats import block_within, bootstrap_interval, mean_of, resample_counts, sharpe_of, stationary_bootstrap
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -157,7 +157,7 @@ def _sharpe(series: Floats, missing: int, horizon: int, options: EvaluateOptions
         nothing = {"value": None, "low": None, "high": None}
         return about | {"mean_per_session": nothing, "sharpe": nothing}
     rng = np.random.default_rng([seed, horizon])
-    mean_block = max(min(options.mean_block, max(float(len(series)), DEFAULT_BLOCK)), float(horizon))
+    mean_block = block_within(max(options.mean_block, horizon), len(series))
     counts = resample_counts(stationary_bootstrap(len(series), mean_block, options.bootstrap_resamples, rng))
     sums = np.stack([np.ones_like(series), series, series**2], axis=1)
     return about | {

@@ -9,7 +9,6 @@ from pydantic import Field, model_validator
 
 from finseek.core.options import Options
 
-DEFAULT_BLOCK = 5.0
 Horizon = Annotated[int, Field(ge=1, le=252)]
 
 
@@ -59,9 +58,7 @@ class EvaluateOptions(Options):
         default=(1, 5, 10, 30), min_length=1, description="horizons of the forward returns, in sessions"
     )
     bootstrap_resamples: int = Field(default=10_000, ge=100, le=1_000_000, description="resamples of the sessions")
-    mean_block: float = Field(
-        default=DEFAULT_BLOCK, ge=1, le=1000, description="mean block of the bootstrap, in sessions"
-    )
+    mean_block: float = Field(default=5.0, ge=1, le=1000, description="mean block of the bootstrap, in sessions")
     level: float = Field(default=0.95, gt=0.5, lt=1, description="nominal coverage of every interval")
     baselines: tuple[
         Literal[

@@ -23,9 +23,17 @@ from finseek.evaluate.classification import (
     shape_cells,
 )
 from finseek.evaluate.financial import Floats, Ints, direction_sums, financial_metrics, row_returns
-from finseek.evaluate.options import DEFAULT_BLOCK, EvaluateOptions
+from finseek.evaluate.options import EvaluateOptions
 from finseek.evaluate.records import SCORED, Prediction
-from finseek.stats import Statistic, interval, mean_of, paired_difference, resample_counts, stationary_bootstrap
+from finseek.stats import (
+    Statistic,
+    block_within,
+    interval,
+    mean_of,
+    paired_difference,
+    resample_counts,
+    stationary_bootstrap,
+)
 
 if TYPE_CHECKING:
     from finseek.market import Prices
@@ -96,8 +104,7 @@ def score_predictions(
     order = sorted(range(len(predictions)), key=lambda i: (predictions[i].as_of_date, predictions[i].ticker))
     _check(rows)
     days, session = np.unique(np.array([row.as_of_date for row in rows], dtype="datetime64[D]"), return_inverse=True)
-    # Blocks longer than the sample would draw it as it is, and intervals would have hardly any width.
-    block = min(options.mean_block, max(float(len(days)), DEFAULT_BLOCK))
+    block = block_within(options.mean_block, len(days))
     truth = np.array([_CODE[row.gt_action] for row in rows])
     answer = codes([row.pred_action for row in rows])
     rng = np.random.default_rng(seed)

@@ -3,6 +3,7 @@
 from finseek.stats.bootstrap import (
     Interval,
     Statistic,
+    block_within,
     bootstrap_interval,
     interval,
     mean_of,
@@ -34,6 +35,7 @@ __all__ = [
     "Overfitting",
     "Statistic",
     "benjamini_hochberg",
+    "block_within",
     "bootstrap_interval",
     "correlation_by_session",
     "deflated_sharpe_ratio",

@@ -80,6 +80,14 @@ def stationary_bootstrap(n: int, mean_block: float, n_resamples: int, rng: np.ra
     return (np.take_along_axis(starts, begun, axis=1) + steps - begun) % n
 
 
+def block_within(mean_block: float, n: int) -> float:
+    """A mean block of at most the sample's ``n`` sessions: longer ones would draw the sample as it is.
+
+    Intervals would then have hardly any width.
+    """
+    return min(mean_block, float(max(n, 1)))
+
+
 def resample_counts(indices: Indices) -> Floats:
     """How often each resample drew each session: (R, S) from indices (R, S).
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 from datetime import date
-from importlib.util import find_spec
 
 import numpy as np
 import polars as pl
@@ -14,6 +13,7 @@ from pydantic import ValidationError
 
 from finseek.backtest import BacktestOptions, Signal, benchmarks, performance, run_backtest, sweep, write_sweep
 from finseek.backtest.corporate import read_actions
+from finseek.backtest.intervals import draw_sessions
 from finseek.backtest.options import LimitOptions
 from finseek.backtest.positions import staggered, thin_out
 from finseek.core.actions import ACTIONS, Action
@@ -297,7 +297,6 @@ def test_an_account_that_did_nothing_has_no_sharpe_interval(walk, everywhere):
     assert found["return_annual"] == {"value": 0.0, "low": None, "high": None, "p_value": None}
 
 
-@pytest.mark.skipif(find_spec("numba") is None, reason="the part [speed] is not installed")
 def test_sweep_on_the_compiled_kernel_gives_the_same(walk, everywhere, monkeypatch):
     """Points that the plain kernel cannot do stay with the other."""
     prices = walk(30, 3)
@@ -313,3 +312,10 @@ def test_sweep_on_the_compiled_kernel_gives_the_same(walk, everywhere, monkeypat
     fast = sweep(everywhere(prices, WORDS), prices, QUIET, grid)
     assert np.allclose(fast.returns, slow.returns, rtol=0, atol=1e-13)
     assert not np.array_equal(fast.returns, slow.returns)
+
+
+def test_blocks_longer_than_the_account_are_cut_to_it():
+    """They would draw it as it is, and an interval would have hardly any width."""
+    longest, beyond = (draw_sessions(20, QUIET.model_copy(update={"mean_block": block})) for block in (20.0, 1000.0))
+    np.testing.assert_array_equal(beyond, longest)
+    assert (beyond != 1).any(axis=1).mean() > 0.5

@@ -119,6 +119,6 @@ def test_what_cannot_be_resampled_has_no_interval_instead_of_one_without_width()
     long = OPTIONS.model_copy(update={"mean_block": 1000.0})
     accuracy = score_predictions(rows, None, long).to_json()
     sessions = len({row.as_of_date for row in rows})
-    assert accuracy["bootstrap"]["mean_block"] == max(sessions, 5)
+    assert accuracy["bootstrap"]["mean_block"] == sessions
     figure = accuracy["classification"]["all"]["accuracy"]
     assert figure["high"] - figure["low"] > 0.02
