@@ -12,14 +12,20 @@ EXPLODED, SLACK = 1.5, 1.0  # a line's loss above 1.5 times that of the first li
 
 
 @dataclass
-class Standing:
-    """Counts and sums since the start, and since the last line of the log; all of it is part of the resume state."""
+class Reached:
+    """How far a run is."""
 
     step: int = 0
     tokens: int = 0
     seconds: float = 0.0
     best_step: int = 0
     best_validation_loss: float = math.inf
+
+
+@dataclass
+class Standing(Reached):
+    """Counts and sums since the start, and since the last line of the log; all of it is part of the resume state."""
+
     first_loss: float | None = None
     loss_sum: float = 0.0
     loss_weight: float = 0.0

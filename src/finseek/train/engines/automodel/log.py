@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +13,12 @@ from finseek.core.artifacts import write_lines
 from finseek.core.progress import Progress
 from finseek.train.engines.prepared import Prepared
 from finseek.train.schedule import learning_rate
+from finseek.train.standing import Reached
 from finseek.train.tracking import Sink
 
 GIB = "memory_gib"
 # Of a line of train_log.jsonl, what AutoModel does not tell.
 UNKNOWN = ("action_loss", "mtp_loss", "balance_loss", "validation_action_loss", "router_load_max", "router_load_min")
-
-
-@dataclass
-class Reached:
-    """How far the run is."""
-
-    step: int = 0
-    tokens: int = 0
-    seconds: float = 0.0
-    best_step: int = 0
-    best_validation_loss: float = math.inf
 
 
 class LogFollower:

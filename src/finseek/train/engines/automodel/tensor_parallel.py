@@ -15,9 +15,10 @@ from typing import Any
 import torch
 from nemo_automodel.components.distributed.optimized_tp_plans import PARALLELIZE_FUNCTIONS
 from torch import Tensor, nn
-from torch.distributed import all_reduce
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor.parallel import ColwiseParallel, ParallelStyle, RowwiseParallel
+
+from finseek.model.parallel.apply import SumGradient
 
 
 class OwnHeads(ParallelStyle):
@@ -40,27 +41,14 @@ class SharedRotaryKey(ParallelStyle):
         self.latent = latent
 
     def _apply(self, module: nn.Module, device_mesh: DeviceMesh) -> nn.Module:
-        def share(_: nn.Module, inputs: object, output: Tensor) -> Tensor:
+        share = SumGradient(device_mesh.get_group())
+
+        def share_key(_: nn.Module, inputs: object, output: Tensor) -> Tensor:
             latent, key = output.split([self.latent, output.shape[-1] - self.latent], dim=-1)
-            return torch.cat([latent, _SumOfGradients.apply(key, device_mesh.get_group())], dim=-1)
+            return torch.cat([latent, share(key)], dim=-1)
 
-        module.register_forward_hook(share)
+        module.register_forward_hook(share_key)
         return module
-
-
-class _SumOfGradients(torch.autograd.Function):
-    """The identity; its gradient is summed over the processes (Megatron's f)."""
-
-    @staticmethod
-    def forward(ctx: Any, tensor: Tensor, group: Any) -> Tensor:
-        ctx.group = group
-        return tensor.view_as(tensor)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        gradient = gradient.contiguous()
-        all_reduce(gradient, group=ctx.group)
-        return gradient, None
 
 
 def plan(model: nn.Module, sequence_parallel: bool = False) -> dict[str, ParallelStyle]:
