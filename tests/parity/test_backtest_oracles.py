@@ -72,7 +72,6 @@ def test_equity_of_random_books_on_the_real_prices_equals_vectorbt(real_prices):
         assert abs(simulate(weights, market, OPTIONS).equity[-1] / KEPT["real"][name] - 1) < TOLERANCE, name
 
 
-@pytest.mark.skipif(importlib.util.find_spec("numba") is None, reason="the part [speed] is not installed")
 def test_compiled_kernel_gives_the_same_numbers(tape):
     from finseek.backtest.kernel import numba_equity
 
