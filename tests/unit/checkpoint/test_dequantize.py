@@ -5,40 +5,25 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import sys
 import threading
 from pathlib import Path
 
-import blake3
 import numpy as np
 import pytest
 from tests.unit.checkpoint import reference
+from tests.unit.checkpoint.plain_reader import raw
 
 from finseek.checkpoint import (
     DequantizeOptions,
-    QuantizeOptions,
     StreamOptions,
     dequantize_checkpoint,
-    quantize_checkpoint,
-    verify_checkpoint,
 )
 from finseek.checkpoint.fp8 import TARGETS
-from finseek.checkpoint.shards import TensorInfo, read_checkpoint
-from finseek.checkpoint.stream import digest
+from finseek.checkpoint.shards import read_checkpoint
 from finseek.checkpoint.stream.direct import PAGE, Reader, buffer
-from finseek.checkpoint.stream.ledger import read_ledger
-from finseek.core.errors import ArtifactError, ConfigError, FinseekError, InputError, MissingPart
+from finseek.core.errors import ConfigError, FinseekError, InputError
 
 SMALL_SHARDS = StreamOptions(shard_bytes=200_000)
-
-
-def raw(folder: Path) -> dict[str, tuple[TensorInfo, np.ndarray]]:
-    """Every tensor's bytes, read in the plainest way."""
-    files = {shard: (folder / shard).read_bytes() for shard in read_checkpoint(folder).shards}
-    return {
-        name: (info, np.frombuffer(files[info.shard], np.uint8, info.nbytes, info.begin))
-        for name, info in read_checkpoint(folder).tensors.items()
-    }
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -312,87 +297,6 @@ def test_fp16_overflow_is_not_silent(copy: Path, tmp_path: Path) -> None:
         dequantize_checkpoint(copy, tmp_path / "out", DequantizeOptions(dtype="fp16"))
 
 
-def test_verify_finds_a_changed_byte_a_lost_and_a_strange_tensor(quantized: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    dequantize_checkpoint(quantized, out, DequantizeOptions(stream=SMALL_SHARDS))
-    whole = verify_checkpoint(out, against=quantized)
-    assert (whole.tensors, whole.ledger, whole.source) == (whole.of, True, True)
-    part = verify_checkpoint(out, sample=0.2, seed=1)
-    assert 0 < part.tensors < part.of
-    assert part.nbytes < whole.nbytes
-    info = read_checkpoint(out).tensors["model.norm.weight"]
-    with (out / info.shard).open("r+b") as file:
-        file.seek(info.begin + 5)
-        old = file.read(1)
-        file.seek(info.begin + 5)
-        file.write(bytes([old[0] ^ 1]))
-    with pytest.raises(ArtifactError, match=r"1 tensors differ from its ledger: model\.norm\.weight$"):
-        verify_checkpoint(out)
-    (out / "finseek_ledger.jsonl").unlink()
-    with pytest.raises(ArtifactError, match=r"1 tensors differ from what .* gives: model\.norm\.weight$"):
-        verify_checkpoint(out, against=quantized)
-    with pytest.raises(InputError, match="has no ledger"):
-        verify_checkpoint(out)
-    with pytest.raises(ArtifactError, match=r"is BF16 .*, not F32"):
-        verify_checkpoint(out, against=quantized, options=DequantizeOptions(dtype="fp32"))
-    with pytest.raises(ArtifactError, match=r"model\.layers\.3\.\S+ does not belong"):
-        verify_checkpoint(out, against=quantized, options=DequantizeOptions(mtp="drop"))
-    with pytest.raises(InputError, match=r"sample 2 is no share"):
-        verify_checkpoint(out, sample=2)
-
-
-def test_quantize_rounds_like_torch_and_comes_back_close(plain: Path, tmp_path: Path) -> None:
-    import torch
-
-    from finseek.checkpoint.fp8 import FORMATS
-    from finseek.checkpoint.quantize import encode
-
-    rng = np.random.default_rng(0)
-    values = np.concatenate(
-        [
-            rng.uniform(-450, 450, 50_000),
-            rng.normal(0, 0.01, 50_000),
-            np.ldexp(rng.uniform(-2, 2, 50_000), -10),
-            [0.0, -0.0],
-        ]
-    ).astype(np.float32)
-    for name, dtype in (("F8_E4M3", torch.float8_e4m3fn), ("F8_E5M2", torch.float8_e5m2)):
-        expected = torch.from_numpy(values).to(dtype).view(torch.uint8).numpy()
-        np.testing.assert_array_equal(encode(values, FORMATS[name]), expected)
-    quantize_checkpoint(plain, tmp_path / "q")
-    dequantize_checkpoint(tmp_path / "q", tmp_path / "out")
-    before, after = raw(plain), raw(tmp_path / "out")
-    assert set(before) == set(after)
-    for name, (_, data) in before.items():
-        if name + "_scale_inv" not in raw_names(tmp_path / "q"):
-            np.testing.assert_array_equal(data, after[name][1])
-            continue
-        w = (data.copy().view(np.uint16).astype(np.uint32) << 16).view(np.float32)
-        v = (after[name][1].copy().view(np.uint16).astype(np.uint32) << 16).view(np.float32)
-        assert np.abs(w - v).max() <= np.abs(w).max() / 16  # half a step of three bits of mantissa, under the largest
-    for name, source in (("q", plain), ("out", tmp_path / "q")):
-        found = verify_checkpoint(tmp_path / name, against=source, sample=0.3)
-        assert (found.ledger, found.source) == (True, True)
-    info = read_checkpoint(tmp_path / "q").tensors["model.layers.0.self_attn.o_proj.weight_scale_inv"]
-    with (tmp_path / "q" / info.shard).open("r+b") as file:
-        file.seek(info.begin)
-        file.write(b"\1")
-    (tmp_path / "q" / "finseek_ledger.jsonl").rename(tmp_path / "ledger")
-    with pytest.raises(InputError, match="has no ledger"):
-        verify_checkpoint(tmp_path / "q")
-    (tmp_path / "ledger").rename(tmp_path / "q" / "finseek_ledger.jsonl")
-    with pytest.raises(ArtifactError, match=r"1 tensors differ from its ledger: model\.layers\.0\.self_attn\.o_proj"):
-        verify_checkpoint(tmp_path / "q", against=plain)
-    with pytest.raises(InputError, match="is FP8 already"):
-        quantize_checkpoint(tmp_path / "q", tmp_path / "qq")
-    with pytest.raises(ConfigError, match="on_nan: 'keep'"):
-        QuantizeOptions(on_nan="keep")
-
-
-def raw_names(folder: Path) -> set[str]:
-    return set(read_checkpoint(folder).tensors)
-
-
 def test_a_source_that_shrinks_while_it_is_read(tmp_path: Path) -> None:
     (tmp_path / "f").write_bytes(bytes(3 * PAGE + 10))
     for direct in (True, False):
@@ -402,30 +306,3 @@ def test_a_source_that_shrinks_while_it_is_read(tmp_path: Path) -> None:
         with pytest.raises(FinseekError, match="ends at byte 12298 while it is read"):
             reader.read("f", 17, 4 * PAGE, into)
         reader.close()
-
-
-@pytest.mark.parametrize("algorithm", ["blake3", "sha256"])
-def test_the_ledger_names_the_hash_and_verify_follows_it(
-    quantized: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, algorithm: str
-) -> None:
-    with monkeypatch.context() as patch:
-        patch.setattr(digest, "find_spec", lambda name: algorithm == "blake3" or None)
-        digest.fastest.cache_clear()
-        dequantize_checkpoint(quantized, tmp_path / "out")
-    digest.fastest.cache_clear()
-    plain = {"blake3": blake3.blake3, "sha256": hashlib.sha256}[algorithm]
-    ledger = read_ledger(tmp_path / "out")
-    assert ledger is not None
-    for name, (_, data) in raw(tmp_path / "out").items():
-        assert ledger.entries[name].digest == f"{algorithm}:{plain(data.tobytes()).hexdigest()}"
-    verify_checkpoint(tmp_path / "out", against=quantized)
-    monkeypatch.setitem(sys.modules, "blake3", None)
-    if algorithm == "sha256":
-        verify_checkpoint(tmp_path / "out")
-    else:
-        with pytest.raises(MissingPart, match=r"a ledger with BLAKE3 hashes needs blake3, .*finseek\[speed\]"):
-            verify_checkpoint(tmp_path / "out")
-    path = tmp_path / "out" / "finseek_ledger.jsonl"
-    path.write_text(path.read_text().replace(f"{algorithm}:", "md5:"))
-    with pytest.raises(InputError, match=r"damaged \(digest 'md5:\w+' is of none of blake3, sha256\)"):
-        verify_checkpoint(tmp_path / "out")
