@@ -91,7 +91,7 @@ def _of_files(
 ) -> None:
     """Any signals on any prices."""
     from finseek.cli.summary import print_backtest
-    from finseek.pipeline.config import load_config
+    from finseek.pipeline.config_file import load_config
     from finseek.pipeline.standalone import backtest_file, sweep_file
 
     options = load_config(None, assignments or ()).config

@@ -43,7 +43,7 @@ def evaluate(
     if config is not None or predictions is None or prices is None or out is None:
         raise InputError("give either CONFIG, or all of --predictions FILE --prices FILE --out DIR")
 
-    from finseek.pipeline.config import load_config
+    from finseek.pipeline.config_file import load_config
     from finseek.pipeline.standalone import evaluate_file
 
     options = load_config(None, assignments or ()).config

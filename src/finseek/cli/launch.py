@@ -50,7 +50,7 @@ def launch(
     """
     from finseek.cli.shared import load
     from finseek.core.errors import ConfigError
-    from finseek.pipeline.config import validate_part
+    from finseek.pipeline.config_file import validate_part
     from finseek.train.launch import SlurmOptions, node_commands, slurm_script
     from finseek.train.launch import submit as hand_over
 

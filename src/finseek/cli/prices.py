@@ -104,7 +104,7 @@ def import_prices(
     """
     from finseek.cli.terminal import print_json, print_table
     from finseek.market import describe_prices, load_prices, write_prices
-    from finseek.pipeline.config import load_config
+    from finseek.pipeline.config_file import load_config
 
     prices = load_prices(source, load_config(None, assignments or ()).config.prices)
     write_prices(prices, out)
@@ -131,7 +131,7 @@ def check(
     from finseek.cli.terminal import print_json, print_table
     from finseek.market.check import check_file
     from finseek.market.quotes import Quote, quoted_close
-    from finseek.pipeline.config import load_config
+    from finseek.pipeline.config_file import load_config
     from finseek.theses import read_theses
 
     options = load_config(None, assignments or ()).config

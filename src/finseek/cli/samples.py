@@ -97,7 +97,7 @@ def convert(
     Example: finseek instruct convert rows.parquet out --set instruct.conversation_extension=3
     """
     from finseek.cli.terminal import TerminalProgress, print_json, print_table
-    from finseek.pipeline.config import validate_part
+    from finseek.pipeline.config_file import validate_part
     from finseek.samples.instruct_convert import InstructOptions, convert_instructions
 
     options = validate_part("instruct", InstructOptions, assignments or ())

@@ -35,7 +35,7 @@ def load(config: Path | None, assignments: Sequence[str] | None) -> LoadedConfig
     """The config with .env and the environment applied."""
     # Imports leave no garbage, and looking for it among ever more modules costs a tenth of a short run.
     gc.disable()
-    from finseek.pipeline.config import load_config
+    from finseek.pipeline.config_file import load_config
 
     gc.freeze()
     gc.enable()

@@ -39,7 +39,7 @@ def parse(
     from finseek.cli.terminal import TerminalProgress, print_json, print_table
     from finseek.core.errors import InputError
     from finseek.core.progress import silent
-    from finseek.pipeline.config import load_config
+    from finseek.pipeline.config_file import load_config
     from finseek.theses import write_theses
 
     if out.resolve() == rejects.resolve():
@@ -99,7 +99,7 @@ def folds(
     from finseek.cli.terminal import print_json, print_table
     from finseek.core.errors import ConfigError, InputError
     from finseek.market import PricesOptions, load_prices
-    from finseek.pipeline.config import validate_part
+    from finseek.pipeline.config_file import validate_part
     from finseek.theses import FoldOptions, write_folds
 
     own = [text for text in assignments or () if text.startswith("folds.")]

@@ -11,7 +11,8 @@ import msgspec
 from finseek.core.actions import Action
 from finseek.core.errors import InputError
 from finseek.core.progress import Progress, silent
-from finseek.pipeline.config import Config, validate_config
+from finseek.pipeline.config import Config
+from finseek.pipeline.config_file import validate_config
 from finseek.pipeline.manifest import read_manifest
 from finseek.pipeline.paths import RunPaths
 

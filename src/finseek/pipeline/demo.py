@@ -12,7 +12,7 @@ import yaml
 
 from finseek.core.artifacts import write_json
 from finseek.core.errors import InputError
-from finseek.pipeline.config import LoadedConfig, validate_config
+from finseek.pipeline.config_file import LoadedConfig, validate_config
 from finseek.pipeline.overrides import Override, apply_overrides, from_arguments
 
 # A signal over twenty sessions lasts long enough to be traded once a week at the costs of a real broker.

@@ -10,7 +10,8 @@ from finseek.audit.placebo import PLACEBOS, compare_placebo
 from finseek.core.artifacts import write_json
 from finseek.core.errors import ConfigError
 from finseek.core.progress import Progress, silent
-from finseek.pipeline.config import Config, LoadedConfig, validate_config
+from finseek.pipeline.config import Config
+from finseek.pipeline.config_file import LoadedConfig, validate_config
 from finseek.pipeline.overrides import Override, apply_overrides
 from finseek.pipeline.paths import RunPaths
 from finseek.pipeline.run import run

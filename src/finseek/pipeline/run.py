@@ -13,7 +13,8 @@ from finseek.core.artifacts import remove_partials, sha256_json
 from finseek.core.errors import ConfigError, InputError
 from finseek.core.progress import Progress, silent
 from finseek.pipeline import cache, manifest, trials
-from finseek.pipeline.config import Config, LoadedConfig
+from finseek.pipeline.config import Config
+from finseek.pipeline.config_file import LoadedConfig
 from finseek.pipeline.lock import held
 from finseek.pipeline.paths import RunPaths
 from finseek.pipeline.stages import STAGES, Stage, StageContext, check_model

@@ -8,7 +8,8 @@ import pytest
 import yaml
 
 from finseek.core.errors import ConfigError
-from finseek.pipeline.config import json_schema, load_config, smoke_test
+from finseek.pipeline.config import json_schema
+from finseek.pipeline.config_file import load_config, smoke_test
 
 GOOD = """
 run: {name: study, seed: 3}

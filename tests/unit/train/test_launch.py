@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from finseek.cli.main import app
 from finseek.core.errors import ConfigError, FinseekError, Stopped
-from finseek.pipeline.config import validate_part
+from finseek.pipeline.config_file import validate_part
 from finseek.train import ParallelOptions
 from finseek.train.launch import SlurmOptions, node_commands, slurm_script, submit
 
